@@ -1,0 +1,111 @@
+/** CPU kernels of attention: host arrays in, the float64 loops of attention_rows.ts, float32 out. */
+import type {
+  KernelConfig,
+  KernelFunc,
+  NamedAttrMap,
+  NamedTensorInfoMap,
+  TensorInfo,
+  TypedArray,
+} from '@tensorflow/tfjs-core';
+import type {MathBackendCPU} from '@tensorflow/tfjs-backend-cpu';
+import {
+  FlashAttention,
+  type FlashAttentionAttrs,
+  FlashAttentionBackward,
+  type FlashAttentionBackwardInputs,
+  FlashAttentionBiasBackward,
+  type FlashAttentionInputs,
+  FlashAttentionSlopesBackward,
+} from '../../src/kernel_names.js';
+import {attentionSizes, broadcastStrides, shapeInOrder} from '../attention_sizes.js';
+import {type AttentionGradients, type AttentionProblem, attentionBackward, attentionForward} from './attention_rows.js';
+
+interface CpuCall {
+  inputs: NamedTensorInfoMap;
+  backend: unknown;
+  attrs?: NamedAttrMap;
+}
+
+function forward(call: CpuCall): TensorInfo[] {
+  const backend = call.backend as MathBackendCPU;
+  const inputs = call.inputs as FlashAttentionInputs;
+  const attrs = call.attrs as FlashAttentionAttrs;
+  const problem = readProblem(backend, inputs, attrs);
+  const {batch, heads, queries, valueDepth} = problem.sizes;
+  const {output, lse} = attentionForward(problem);
+  return [
+    makeFloat32(backend, shapeInOrder(attrs.order, batch, heads, queries, valueDepth), output),
+    makeFloat32(backend, [batch, heads, queries], lse),
+  ];
+}
+
+function backward(call: CpuCall): TensorInfo[] {
+  const {q, k, v} = call.inputs;
+  const backend = call.backend as MathBackendCPU;
+  const {dq, dk, dv} = gradients(call);
+  return [
+    makeFloat32(backend, q.shape, dq),
+    makeFloat32(backend, k.shape, dk),
+    makeFloat32(backend, v.shape, dv),
+  ];
+}
+
+function biasBackward(call: CpuCall): TensorInfo {
+  return makeFloat32(call.backend as MathBackendCPU, call.inputs.bias.shape, gradients(call).dBias as Float64Array);
+}
+
+function slopesBackward(call: CpuCall): TensorInfo {
+  const {dSlopes} = gradients(call);
+  return makeFloat32(call.backend as MathBackendCPU, call.inputs.alibiSlopes.shape, dSlopes as Float64Array);
+}
+
+function gradients(call: CpuCall): AttentionGradients {
+  const backend = call.backend as MathBackendCPU;
+  const inputs = call.inputs as FlashAttentionBackwardInputs;
+  const problem = readProblem(backend, inputs, call.attrs as FlashAttentionAttrs);
+  return attentionBackward(problem, read(backend, inputs.dOutput), inputs.dLse && read(backend, inputs.dLse));
+}
+
+function readProblem(
+  backend: MathBackendCPU,
+  inputs: FlashAttentionInputs,
+  attrs: FlashAttentionAttrs,
+): AttentionProblem {
+  const {bias, mask, alibiSlopes, queryLengths, keyLengths} = inputs;
+  return {
+    sizes: attentionSizes(inputs, attrs.order),
+    attrs,
+    q: read(backend, inputs.q),
+    k: read(backend, inputs.k),
+    v: read(backend, inputs.v),
+    bias: bias && {values: read(backend, bias), strides: broadcastStrides(bias)},
+    mask: mask && {values: read(backend, mask), strides: broadcastStrides(mask)},
+    alibiSlopes: alibiSlopes && {
+      values: read(backend, alibiSlopes),
+      batchStride: alibiSlopes.shape[0] === 1 ? 0 : alibiSlopes.shape[1],
+    },
+    queryLengths: queryLengths && read(backend, queryLengths),
+    keyLengths: keyLengths && read(backend, keyLengths),
+  };
+}
+
+function read(backend: MathBackendCPU, tensor: TensorInfo): TypedArray {
+  return backend.data.get(tensor.dataId).values as TypedArray;
+}
+
+function makeFloat32(backend: MathBackendCPU, shape: number[], values: Float64Array): TensorInfo {
+  return backend.makeTensorInfo(shape, 'float32', Float32Array.from(values));
+}
+
+const kernel = (kernelName: string, run: (call: CpuCall) => TensorInfo | TensorInfo[]): KernelConfig => ({
+  kernelName,
+  backendName: 'cpu',
+  kernelFunc: run as KernelFunc,
+});
+
+export const cpuKernels: KernelConfig[] = [
+  kernel(FlashAttention, forward),
+  kernel(FlashAttentionBackward, backward),
+  kernel(FlashAttentionBiasBackward, biasBackward),
+  kernel(FlashAttentionSlopesBackward, slopesBackward),
+];

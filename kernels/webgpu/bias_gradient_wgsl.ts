@@ -1,0 +1,145 @@
+/**
+ * WGSL of the kernel for dBias, and for dSlopes, which is the gradient of a bias constant over queries and keys and
+ * weighted by −distance. A workgroup owns one tile of queries × keys of one bias slice and adds up dS over the batches
+ * and heads that share it; where the bias is constant along queries or keys too, it writes one partial sum per tile, and
+ * the few that remain are added up by tfjs. No atomics, so the order of addition never changes.
+ */
+import {
+  type AttentionVariant,
+  entryPoint,
+  headBase,
+  makeShader,
+  operandBinding,
+  optionalBindings,
+  type Shader,
+} from './attention_wgsl.js';
+import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
+import {threadGrid, type TileSizes} from './tile_sizes.js';
+import {declareAccumulators, lines, rowOfSlot, rowQuad, storeRows} from './tile_wgsl.js';
+
+/** Along which axes one element of the bias serves several scores, and what weighs their gradients. */
+export interface BiasShape {
+  sharedByBatches: boolean;
+  sharedByHeads: boolean;
+  sharedByQueries: boolean;
+  sharedByKeys: boolean;
+  /** For slopes: dS counts times −|diagonal − key|. */
+  weighByDistance: boolean;
+}
+
+export function biasGradientShader(variant: AttentionVariant, tile: TileSizes, shape: BiasShape): Shader {
+  const {threads, threadsAcross} = threadGrid(tile);
+  const core = scoreGradient(variant, tile, 'queries', 'scores');
+  const quads = tile.threadColumns / 4;
+  const loop = (name: string, shared: boolean, size: string, own: string) =>
+    shared ? `for (var ${name} = 0u; ${name} < ${size}; ${name}++) {` : `{ let ${name} = ${own};`;
+  const weight = (i: number, n: number) =>
+    shape.weighByDistance
+      ? ` * -vec4f(abs(i32(rowStart + threadRow * ${tile.threadRows}u + ${i}u) + head.diagonal - (4 * i32(columnStart / 4u + ${n * threadsAcross}u + threadColumn) + vec4i(0, 1, 2, 3))))`
+      : '';
+  const body = `
+${core.declarations}
+var<workgroup> sums: array<f32, ${tile.rows}>;
+${entryPoint(
+  threads,
+  `
+  let batches = ${shape.sharedByBatches ? '1u' : 'params.batch'};
+  let heads = ${shape.sharedByHeads ? '1u' : 'params.heads'};
+  if (workgroup >= batches * heads * params.rowTiles * params.columnTiles) { return; }
+  let threadColumn = localIndex % ${threadsAcross}u;
+  let threadRow = localIndex / ${threadsAcross}u;
+  let columnTile = workgroup % params.columnTiles;
+  let rowTile = workgroup / params.columnTiles % params.rowTiles;
+  let slice = workgroup / params.columnTiles / params.rowTiles;
+  let columnStart = columnTile * ${tile.columns}u;
+  let rowStart = rowTile * ${tile.rows}u;
+  ${declareAccumulators(tile, 'g', quads)}
+
+  ${loop('batch', shape.sharedByBatches, 'params.batch', 'slice / heads')}
+  ${loop('headOfQuery', shape.sharedByHeads, 'params.heads', 'slice % heads')}
+    ${core.enterHead}
+    let qBase = ${headBase(variant, 'q', 'batch', 'headOfQuery')};
+    let dOutputBase = ${headBase(variant, 'dOutput', 'batch', 'headOfQuery')};
+    let kBase = ${headBase(variant, 'k', 'batch', 'head.keyHead')};
+    let vBase = ${headBase(variant, 'v', 'batch', 'head.keyHead')};
+    let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
+    if (i32(columnStart) < seen.y && i32(columnStart) + ${tile.columns} > seen.x) {
+      workgroupBarrier();
+      ${core.keepRows}
+      ${declareRowStats(tile)}
+      ${core.tile}
+      ${lines(tile.threadRows, (i) => lines(quads, (n) => `g${i}_${n} += d${i}_${n}${weight(i, n)};`))}
+    }
+  }}
+
+  workgroupBarrier();
+  ${storeRows(tile, core.weights, (i, n) => `g${i}_${n}`)}
+  workgroupBarrier();
+  ${writeGradient(tile, core.weights, shape)}`,
+)}`;
+  return makeShader(
+    [
+      operandBinding(variant, 'q', 'read'),
+      operandBinding(variant, 'k', 'read'),
+      operandBinding(variant, 'v', 'read'),
+      operandBinding(variant, 'dOutput', 'read'),
+      {name: 'stats', access: 'read', element: 'vec2f'},
+      ...optionalBindings(variant),
+      {name: 'dBias', access: 'read_write', element: 'f32'},
+    ],
+    body,
+  );
+}
+
+/** Writes the tile, or its sums along queries and keys, from row memory. */
+function writeGradient(tile: TileSizes, memory: {name: string; quads: number}, shape: BiasShape): string {
+  const {threads} = threadGrid(tile);
+  const each = (count: number, code: string) =>
+    `for (var item = localIndex; item < ${count}u; item += ${threads}u) {\n${code}\n}`;
+  const rowSum = `
+var total = vec4f();
+for (var quad = 0u; quad < ${memory.quads}u; quad++) { total += ${rowQuad(memory, 'slot', 'quad')}; }
+let rowSum = dot(total, vec4f(1.0));`;
+  if (shape.sharedByQueries && shape.sharedByKeys) {
+    return `
+${each(tile.rows, `let slot = item;\n${rowSum}\nsums[slot] = rowSum;`)}
+workgroupBarrier();
+if (localIndex == 0u) {
+  var total = 0.0;
+  for (var slot = 0u; slot < ${tile.rows}u; slot++) { total += sums[slot]; }
+  dBias[workgroup] = total;
+}`;
+  }
+  if (shape.sharedByKeys) {
+    return each(
+      tile.rows,
+      `let slot = item;
+let query = rowStart + ${rowOfSlot(tile, 'slot')};
+if (query < params.queries) {
+${rowSum}
+  dBias[(slice * params.queries + query) * params.columnTiles + columnTile] = rowSum;
+}`,
+    );
+  }
+  const inKeys = `let key = columnStart + item % ${tile.columns}u;
+if (key >= params.keys) { continue; }`;
+  if (shape.sharedByQueries) {
+    return each(
+      tile.columns,
+      `${inKeys}
+var total = 0.0;
+for (var slot = 0u; slot < ${tile.rows}u; slot++) { total += ${rowQuad(memory, 'slot', 'item / 4u')}[item % 4u]; }
+dBias[(slice * params.rowTiles + rowTile) * params.keys + key] = total;`,
+    );
+  }
+  return each(
+    tile.rows * tile.columns,
+    `${inKeys}
+let slot = item / ${tile.columns}u;
+let query = rowStart + ${rowOfSlot(tile, 'slot')};
+if (query < params.queries) {
+  dBias[(slice * params.queries + query) * params.keys + key] =
+    ${rowQuad(memory, 'slot', `item % ${tile.columns}u / 4u`)}[item % 4u];
+}`,
+  );
+}

@@ -1,0 +1,155 @@
+/**
+ * Records compute pipelines of our own into tfjs's command stream. tfjs's WebGPUProgram has one output and loses the
+ * uniformity of built-ins, so attention kernels bring their own pipelines and bind groups; this file is the only place
+ * that knows how they get between tfjs's dispatches.
+ */
+import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
+import {env, type TensorInfo} from '@tensorflow/tfjs-core';
+import type {Shader} from './attention_wgsl.js';
+import {assertAlive} from './device_lost.js';
+
+/** One dispatch: the tensors of the shader's bindings by name, and its uniforms. */
+export interface Dispatch {
+  /** Identifies the shader's code; shaders are generated once per key and device. */
+  key: string;
+  makeShader: () => Shader;
+  tensors: Readonly<Record<string, TensorInfo | undefined>>;
+  uniforms: ArrayBuffer;
+  workgroups: number;
+}
+
+interface Pipeline {
+  shader: Shader;
+  pipeline: GPUComputePipeline;
+}
+
+const pipelines = new WeakMap<GPUDevice, Map<string, Pipeline>>();
+
+export function dispatch(backend: WebGPUBackend, call: Dispatch): void {
+  assertAlive(backend.device);
+  const {shader, pipeline} = pipelineFor(backend.device, call.key, call.makeShader);
+  const tensors = shader.bindings.map(({name}) => {
+    const tensor = call.tensors[name];
+    if (!tensor) throw new Error(`Shader ${call.key} needs a tensor '${name}'.`);
+    return tensor;
+  });
+  for (const {dataId} of tensors) backend.uploadToGPU(dataId);
+
+  const uniforms = backend.bufferManager.acquireBuffer(
+    call.uniforms.byteLength,
+    GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+  );
+  backend.queue.writeBuffer(uniforms, 0, call.uniforms);
+  const buffers = [...tensors.map(({dataId}) => backend.tensorMap.get(dataId).resource as GPUBuffer), uniforms];
+  const bindGroup = backend.device.createBindGroup({
+    layout: pipeline.getBindGroupLayout(0),
+    entries: buffers.map((buffer, binding) => ({binding, resource: {buffer}})),
+  });
+  record(backend, tensors, uniforms, (pass) => {
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, bindGroup);
+    pass.dispatchWorkgroups(...workgroupGrid(call.workgroups, backend.device.limits.maxComputeWorkgroupsPerDimension));
+  });
+}
+
+/** A grid of at least `count` workgroups that respects the limit per dimension; shaders leave out the surplus. */
+export function workgroupGrid(count: number, limit: number): [number, number] {
+  const rows = Math.ceil(count / limit);
+  return [Math.ceil(count / rows), rows];
+}
+
+function pipelineFor(device: GPUDevice, key: string, make: () => Shader): Pipeline {
+  const ofDevice = pipelines.get(device) ?? new Map<string, Pipeline>();
+  pipelines.set(device, ofDevice);
+  const known = ofDevice.get(key);
+  if (known) return known;
+  const shader = make();
+  const types: GPUBufferBindingType[] = [
+    ...shader.bindings.map(({access}) => (access === 'read' ? ('read-only-storage' as const) : ('storage' as const))),
+    'uniform',
+  ];
+  // An explicit layout, because 'auto' leaves out bindings that a variant of the code happens not to touch.
+  const layout = device.createBindGroupLayout({
+    label: key,
+    entries: types.map((type, binding) => ({binding, visibility: GPUShaderStage.COMPUTE, buffer: {type}})),
+  });
+  const pipeline = device.createComputePipeline({
+    label: key,
+    layout: device.createPipelineLayout({bindGroupLayouts: [layout]}),
+    compute: {module: device.createShaderModule({label: key, code: shader.code}), entryPoint: 'main'},
+  });
+  const made = {shader, pipeline};
+  ofDevice.set(key, made);
+  return made;
+}
+
+/** The members with which tfjs batches dispatches into one open pass. Private, so they are checked before use. */
+interface OpenPass {
+  commandEncoder: GPUCommandEncoder | null;
+  computePassEncoder: GPUComputePassEncoder | null;
+  commandQueueOwnedIds: WeakSet<object>;
+  dispatchCountInPass: number;
+  uniformPendingDisposal: GPUBuffer[];
+}
+
+function openPassOf(backend: WebGPUBackend): OpenPass | null {
+  const members: object = backend;
+  const known =
+    'commandEncoder' in members &&
+    'computePassEncoder' in members &&
+    'commandQueueOwnedIds' in members &&
+    'dispatchCountInPass' in members &&
+    'uniformPendingDisposal' in members &&
+    members.commandQueueOwnedIds instanceof WeakSet &&
+    typeof members.dispatchCountInPass === 'number' &&
+    Array.isArray(members.uniformPendingDisposal);
+  return known ? (members as OpenPass) : null;
+}
+
+function record(
+  backend: WebGPUBackend,
+  tensors: TensorInfo[],
+  uniforms: GPUBuffer,
+  commands: (pass: GPUComputePassEncoder) => void,
+): void {
+  const open = openPassOf(backend);
+  if (open) recordIntoOpenPass(backend, open, tensors, uniforms, commands);
+  else recordAndSubmit(backend, uniforms, commands);
+}
+
+/** As tfjs records its own programs: buffers freed before the batch is submitted are kept until then. */
+function recordIntoOpenPass(
+  backend: WebGPUBackend,
+  open: OpenPass,
+  tensors: TensorInfo[],
+  uniforms: GPUBuffer,
+  commands: (pass: GPUComputePassEncoder) => void,
+): void {
+  for (const {dataId} of tensors) open.commandQueueOwnedIds.add(dataId);
+  open.uniformPendingDisposal.push(uniforms);
+  backend.ensureCommandEncoderReady();
+  open.computePassEncoder ??= (open.commandEncoder as GPUCommandEncoder).beginComputePass();
+  commands(open.computePassEncoder);
+  open.dispatchCountInPass++;
+  if (open.dispatchCountInPass >= env().getNumber('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE')) {
+    backend.endComputePassEncoder();
+    backend.submitQueue();
+  }
+}
+
+/** The public way, for a tfjs whose private members have changed: one submission per dispatch. */
+function recordAndSubmit(
+  backend: WebGPUBackend,
+  uniforms: GPUBuffer,
+  commands: (pass: GPUComputePassEncoder) => void,
+): void {
+  backend.ensureCommandEncoderReady();
+  backend.endComputePassEncoder();
+  backend.submitQueue();
+  const encoder = backend.device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  commands(pass);
+  pass.end();
+  backend.queue.submit([encoder.finish()]);
+  backend.bufferManager.releaseBuffer(uniforms);
+}

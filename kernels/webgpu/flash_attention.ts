@@ -1,0 +1,63 @@
+/** WebGPU kernel of attention's forward pass, and the list of all attention kernels of this backend. */
+import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
+import type {KernelConfig, KernelFunc, TensorInfo} from '@tensorflow/tfjs-core';
+import {
+  FlashAttention,
+  type FlashAttentionAttrs,
+  FlashAttentionBackward,
+  FlashAttentionBiasBackward,
+  type FlashAttentionInputs,
+  FlashAttentionSlopesBackward,
+} from '../../src/kernel_names.js';
+import {attentionSizes, shapeInOrder} from '../attention_sizes.js';
+import {attentionParams, attentionVariant} from './attention_params.js';
+import {variantKey} from './attention_wgsl.js';
+import {dispatch} from './dispatch.js';
+import {forwardShader, forwardWorkgroupBytes} from './forward_wgsl.js';
+import {makeHeadTable} from './head_table.js';
+import {
+  flashAttentionBackward,
+  flashAttentionBiasBackward,
+  flashAttentionSlopesBackward,
+} from './flash_attention_backward.js';
+import {chooseTile} from './tile_sizes.js';
+
+const flashAttention: KernelFunc = (call) => {
+  const backend = call.backend as WebGPUBackend;
+  const inputs = call.inputs as FlashAttentionInputs;
+  const attrs = call.attrs as FlashAttentionAttrs;
+  const sizes = attentionSizes(inputs, attrs.order);
+  const {batch, heads, queries, valueDepth} = sizes;
+  const variant = attentionVariant(inputs, attrs, sizes);
+  const tile = chooseTile(backend.device, 'forward', [sizes.depth, valueDepth], (candidate) =>
+    forwardWorkgroupBytes(variant, candidate),
+  );
+  const rowTiles = Math.ceil(queries / tile.rows);
+  const params = attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0});
+
+  const table = makeHeadTable(backend, inputs, sizes, params);
+  const output = backend.makeTensorInfo(shapeInOrder(attrs.order, batch, heads, queries, valueDepth), 'float32');
+  const lse = backend.makeTensorInfo([batch, heads, queries], 'float32');
+  dispatch(backend, {
+    key: `attention forward ${variantKey(variant)} ${JSON.stringify(tile)}`,
+    makeShader: () => forwardShader(variant, tile),
+    tensors: {...inputs, heads: table, output, lse},
+    uniforms: params,
+    workgroups: rowTiles * batch * heads,
+  });
+  if (table) backend.disposeData(table.dataId);
+  return [output, lse] as TensorInfo[];
+};
+
+const kernel = (kernelName: string, kernelFunc: KernelFunc): KernelConfig => ({
+  kernelName,
+  backendName: 'webgpu',
+  kernelFunc,
+});
+
+export const webgpuKernels: KernelConfig[] = [
+  kernel(FlashAttention, flashAttention),
+  kernel(FlashAttentionBackward, flashAttentionBackward),
+  kernel(FlashAttentionBiasBackward, flashAttentionBiasBackward),
+  kernel(FlashAttentionSlopesBackward, flashAttentionSlopesBackward),
+];

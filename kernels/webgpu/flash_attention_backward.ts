@@ -1,0 +1,140 @@
+/** WebGPU kernels of attention's backward pass: row statistics first, then dQ, dK and dV, or one of the biases. */
+import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
+import {engine, type KernelFunc, reshape, sum, type Tensor, type TensorInfo, tidy} from '@tensorflow/tfjs-core';
+import type {FlashAttentionAttrs, FlashAttentionBackwardInputs} from '../../src/kernel_names.js';
+import {type AttentionSizes, attentionSizes} from '../attention_sizes.js';
+import {attentionParams, attentionVariant} from './attention_params.js';
+import {type AttentionVariant, variantKey} from './attention_wgsl.js';
+import {type BiasShape, biasGradientShader} from './bias_gradient_wgsl.js';
+import {dispatch} from './dispatch.js';
+import {type KeyValueOutputs, keyValueGradientShader} from './key_value_gradient_wgsl.js';
+import {queryGradientShader} from './query_gradient_wgsl.js';
+import {makeRowStats} from './row_stats.js';
+import {scoreGradientBytes} from './score_gradient_wgsl.js';
+import {chooseTile, type TiledKernel, type TileSizes} from './tile_sizes.js';
+
+/** What all backward kernels of one call work with. `stats` is theirs to dispose. */
+interface Backward {
+  backend: WebGPUBackend;
+  inputs: FlashAttentionBackwardInputs;
+  attrs: FlashAttentionAttrs;
+  sizes: AttentionSizes;
+  variant: AttentionVariant;
+  stats: TensorInfo;
+}
+
+type KernelCall = Parameters<KernelFunc>[0];
+
+function withStats<T>(call: KernelCall, run: (backward: Backward) => T): T {
+  const backend = call.backend as WebGPUBackend;
+  const inputs = call.inputs as FlashAttentionBackwardInputs;
+  const attrs = call.attrs as FlashAttentionAttrs;
+  const sizes = attentionSizes(inputs, attrs.order);
+  const variant = attentionVariant(inputs, attrs, sizes);
+  const params = attentionParams(inputs, attrs, sizes, {rowTiles: 0, columnTiles: 0});
+  const stats = makeRowStats(backend, inputs, variant, sizes, params);
+  try {
+    return run({backend, inputs, attrs, sizes, variant, stats});
+  } finally {
+    backend.disposeData(stats.dataId);
+  }
+}
+
+export const flashAttentionBackward: KernelFunc = (call) =>
+  withStats(call, (backward) => [makeDq(backward), ...makeDkDv(backward)]);
+
+function makeDq({backend, inputs, attrs, sizes, variant, stats}: Backward): TensorInfo {
+  const tile = tileOf(backend, 'queryGradient', variant);
+  const rowTiles = Math.ceil(sizes.queries / tile.rows);
+  const dq = backend.makeTensorInfo(inputs.q.shape, 'float32');
+  dispatch(backend, {
+    key: `attention dQ ${variantKey(variant)} ${JSON.stringify(tile)}`,
+    makeShader: () => queryGradientShader(variant, tile),
+    tensors: {...inputs, stats, dq},
+    uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0}),
+    workgroups: rowTiles * sizes.batch * sizes.heads,
+  });
+  return dq;
+}
+
+function makeDkDv({backend, inputs, attrs, sizes, variant, stats}: Backward): [TensorInfo, TensorInfo] {
+  const tile = tileOf(backend, 'keyValueGradient', variant);
+  const rowTiles = Math.ceil(sizes.keys / tile.rows);
+  const dk = backend.makeTensorInfo(inputs.k.shape, 'float32');
+  const dv = backend.makeTensorInfo(inputs.v.shape, 'float32');
+  for (const outputs of keyValuePasses(backend.device, variant)) {
+    dispatch(backend, {
+      key: `attention dK dV ${JSON.stringify(outputs)} ${variantKey(variant)} ${JSON.stringify(tile)}`,
+      makeShader: () => keyValueGradientShader(variant, tile, outputs),
+      tensors: {...inputs, stats, dk, dv},
+      uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0}),
+      workgroups: rowTiles * sizes.batch * sizes.keyHeads,
+    });
+  }
+  return [dk, dv];
+}
+
+/** q, k, v, dOutput, stats, dk and dv leave room for one more in the default 8 buffers: bias or mask, not both. */
+function keyValuePasses(device: GPUDevice, variant: AttentionVariant): KeyValueOutputs[] {
+  const buffers = 7 + Number(variant.bias) + Number(variant.mask);
+  if (buffers <= device.limits.maxStorageBuffersPerShaderStage) return [{dk: true, dv: true}];
+  return [
+    {dk: true, dv: false},
+    {dk: false, dv: true},
+  ];
+}
+
+export const flashAttentionBiasBackward: KernelFunc = (call) =>
+  withStats(call, (backward) => {
+    const bias = backward.inputs.bias as TensorInfo;
+    const [sharedByBatches, sharedByHeads, sharedByQueries, sharedByKeys] = bias.shape.map((size) => size === 1);
+    const shape = {sharedByBatches, sharedByHeads, sharedByQueries, sharedByKeys, weighByDistance: false};
+    return makeBiasGradient(backward, shape, bias.shape);
+  });
+
+export const flashAttentionSlopesBackward: KernelFunc = (call) =>
+  withStats(call, (backward) => {
+    const slopes = backward.inputs.alibiSlopes as TensorInfo;
+    const shape = {
+      sharedByBatches: slopes.shape[0] === 1,
+      sharedByHeads: false,
+      sharedByQueries: true,
+      sharedByKeys: true,
+      weighByDistance: true,
+    };
+    return makeBiasGradient(backward, shape, slopes.shape);
+  });
+
+function makeBiasGradient(
+  {backend, inputs, attrs, sizes, variant, stats}: Backward,
+  shape: BiasShape,
+  outputShape: number[],
+): TensorInfo {
+  const tile = tileOf(backend, 'biasGradient', variant);
+  const rowTiles = Math.ceil(sizes.queries / tile.rows);
+  const columnTiles = Math.ceil(sizes.keys / tile.columns);
+  const slices = (shape.sharedByBatches ? 1 : sizes.batch) * (shape.sharedByHeads ? 1 : sizes.heads);
+  const partial = backend.makeTensorInfo(
+    [slices, shape.sharedByQueries ? rowTiles : sizes.queries, shape.sharedByKeys ? columnTiles : sizes.keys],
+    'float32',
+  );
+  dispatch(backend, {
+    key: `attention bias gradient ${JSON.stringify(shape)} ${variantKey(variant)} ${JSON.stringify(tile)}`,
+    makeShader: () => biasGradientShader(variant, tile, shape),
+    tensors: {...inputs, stats, dBias: partial},
+    uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles}),
+    workgroups: slices * rowTiles * columnTiles,
+  });
+  const axes = [...(shape.sharedByQueries ? [1] : []), ...(shape.sharedByKeys ? [2] : [])];
+  return tidy(() => {
+    const partialTensor = engine().makeTensorFromTensorInfo(partial);
+    const total: Tensor = axes.length > 0 ? sum(partialTensor, axes) : partialTensor;
+    return reshape(total, outputShape);
+  });
+}
+
+function tileOf(backend: WebGPUBackend, kernel: TiledKernel, variant: AttentionVariant): TileSizes {
+  return chooseTile(backend.device, kernel, [variant.depth, variant.valueDepth], (tile) =>
+    scoreGradientBytes(variant, tile),
+  );
+}

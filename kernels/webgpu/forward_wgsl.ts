@@ -1,0 +1,177 @@
+/**
+ * WGSL of the forward kernel: one workgroup takes a tile of queries of one head through all keys it can see, with the
+ * online softmax of FlashAttention (Dao et al. 2022, algorithm 1; the division by the sum comes last, as in
+ * FlashAttention-2), and writes output and lse once.
+ */
+import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
+import {
+  type AttentionVariant,
+  dropoutFunction,
+  entryPoint,
+  FLOOR,
+  headBase,
+  headFunctions,
+  loadFunction,
+  makeShader,
+  operandBinding,
+  operandSource,
+  optionalBindings,
+  type Shader,
+  scoreFunctions,
+  storeFunction,
+} from './attention_wgsl.js';
+import {accumulateColumns, columnWidth, depthChunks, keepLeft, leftOperand, multiplyTransposed} from './tile_products.js';
+import {threadGrid, type TileSizes} from './tile_sizes.js';
+import {
+  addProductFunction,
+  declareAccumulators,
+  declareColumnMemory,
+  declareRowMemory,
+  lines,
+  range,
+  rowMemoryBytes,
+  storeRows,
+} from './tile_wgsl.js';
+
+/** Bytes of workgroup memory that the kernel takes with this tile. */
+export function forwardWorkgroupBytes(variant: AttentionVariant, tile: TileSizes): number {
+  const {threadsAcross} = threadGrid(tile);
+  return (
+    rowMemoryBytes(tile, depthChunks(tile, variant.depth).quads) +
+    rowMemoryBytes(tile, tile.columns / 4) +
+    tile.columnFloats * 4 +
+    tile.rows * threadsAcross * 4
+  );
+}
+
+export function forwardShader(variant: AttentionVariant, tile: TileSizes): Shader {
+  const {threads, threadsAcross, threadsDown} = threadGrid(tile);
+  const probabilityMemory = {name: 'probabilityMemory', quads: tile.columns / 4};
+  const queries = leftOperand(tile, variant.depth, 'queryMemory', operandSource('q', 'qBase', 'queryLimit'));
+  const keys = operandSource('k', 'kBase', 'keyLimit');
+  const values = operandSource('v', 'vBase', 'keyLimit');
+  const {quadsPerThread} = columnWidth(tile, variant.valueDepth);
+  const scoreQuads = tile.threadColumns / 4;
+  const eachScore = (line: (i: number, n: number) => string) =>
+    lines(tile.threadRows, (i) => lines(scoreQuads, (n) => line(i, n)));
+  const keyQuad = (n: number) => `(keyStart / 4u + ${n * threadsAcross}u + threadColumn)`;
+  const keysOf = (n: number) => `4 * i32${keyQuad(n)} + vec4i(0, 1, 2, 3)`;
+  const queryOf = (i: number) => `queryStart + threadRow * ${tile.threadRows}u + ${i}u`;
+  const reductionSlot = (i: number) => `(${i * threadsDown}u + threadRow) * ${threadsAcross}u`;
+
+  const body = `
+var<workgroup> reduction: array<f32, ${tile.rows * threadsAcross}>;
+${declareRowMemory(tile, queries.memory)}
+${declareRowMemory(tile, probabilityMemory)}
+${declareColumnMemory(tile)}
+${addProductFunction}
+${loadFunction(variant, 'q')}
+${loadFunction(variant, 'k')}
+${loadFunction(variant, 'v')}
+${storeFunction(variant, 'output')}
+${headFunctions(variant, 'heads')}
+${scoreFunctions(variant)}
+${dropoutFunction(variant)}
+
+fn largest(quad: vec4f) -> f32 {
+  return max(max(quad.x, quad.y), max(quad.z, quad.w));
+}
+
+${entryPoint(
+  threads,
+  `
+  if (workgroup >= params.batch * params.heads * params.rowTiles) { return; }
+  let threadColumn = localIndex % ${threadsAcross}u;
+  let threadRow = localIndex / ${threadsAcross}u;
+  // Under a causal mask the last queries see the most keys: longest first fills the GPU evenly.
+  let queryStart = (params.rowTiles - 1u - workgroup % params.rowTiles) * ${tile.rows}u;
+  let batchHead = workgroup / params.rowTiles;
+  let head = makeHead(batchHead / params.heads, batchHead % params.heads);
+  let qBase = ${headBase(variant, 'q', 'head.batch', 'head.head')};
+  let kBase = ${headBase(variant, 'k', 'head.batch', 'head.keyHead')};
+  let vBase = ${headBase(variant, 'v', 'head.batch', 'head.keyHead')};
+  let queryLimit = u32(head.queryLength);
+  let keyLimit = u32(head.keyLength);
+  let seen = visibleKeys(head, i32(queryStart), i32(queryStart) + ${tile.rows - 1});
+  let firstKey = u32(seen.x) / ${tile.columns}u * ${tile.columns}u;
+  let endKey = u32(max(seen.y, 0));
+
+  ${lines(tile.threadRows, (i) => `var maximum${i} = f32(${FLOOR}); var sum${i} = 0.0;`)}
+  ${declareAccumulators(tile, 'o', quadsPerThread)}
+  ${keepLeft(tile, queries, 'queryStart')}
+
+  for (var keyStart = firstKey; keyStart < endKey; keyStart += ${tile.columns}u) {
+    ${declareAccumulators(tile, 's', scoreQuads)}
+    ${multiplyTransposed(tile, variant.depth, 's', queries, 'queryStart', keys, 'keyStart')}
+
+    ${eachScore((i, n) => `s${i}_${n} = scoresOf(head, s${i}_${n}, vec4i(i32(${queryOf(i)})), ${keysOf(n)});`)}
+    if (hasHidden(head, i32(queryStart), i32(queryStart) + ${tile.rows}, i32(keyStart), i32(keyStart) + ${tile.columns})) {
+      ${eachScore((i, n) => `s${i}_${n} = hideInvisible(head, s${i}_${n}, vec4i(i32(${queryOf(i)})), ${keysOf(n)});`)}
+    }
+
+    // The new maximum of each row over the invocations that share it.
+    ${lines(tile.threadRows, (i) => {
+      const own = range(scoreQuads).map((n) => `largest(s${i}_${n})`);
+      return `reduction[${reductionSlot(i)} + threadColumn] = ${own.reduce((a, b) => `max(${a}, ${b})`)};`;
+    })}
+    workgroupBarrier();
+    ${lines(
+      tile.threadRows,
+      (i) => `
+    var newMaximum${i} = maximum${i};
+    for (var t = 0u; t < ${threadsAcross}u; t++) {
+      newMaximum${i} = max(newMaximum${i}, reduction[${reductionSlot(i)} + t]);
+    }
+    let rescale${i} = exp2(maximum${i} - newMaximum${i});
+    maximum${i} = newMaximum${i};
+    sum${i} *= rescale${i};
+    ${lines(quadsPerThread, (n) => `o${i}_${n} *= rescale${i};`)}`,
+    )}
+    ${eachScore(
+      (i, n) => `s${i}_${n} = exp2(s${i}_${n} - maximum${i});
+    sum${i} += dot(s${i}_${n}, vec4f(1.0));
+    ${variant.dropout ? `s${i}_${n} *= keepOf(head, ${queryOf(i)}, ${keyQuad(n)});` : ''}`,
+    )}
+    ${storeRows(tile, probabilityMemory, (i, n) => `s${i}_${n}`)}
+    ${accumulateColumns(tile, variant.valueDepth, 'o', probabilityMemory, values, 'keyStart', false)}
+  }
+
+  // Each invocation summed its own columns; a row's sum is over all of them.
+  ${lines(tile.threadRows, (i) => `reduction[${reductionSlot(i)} + threadColumn] = sum${i};`)}
+  workgroupBarrier();
+  let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
+  ${lines(
+    tile.threadRows,
+    (i) => `{
+    let query = ${queryOf(i)};
+    var sum = 0.0;
+    for (var t = 0u; t < ${threadsAcross}u; t++) { sum += reduction[${reductionSlot(i)} + t]; }
+    // The largest term of a sum is exp2(0), so only a row that saw nothing has less; NaN is not less than anything.
+    let visible = !(sum < 0.5) && query < queryLimit;
+    let factor = select(0.0, 1.0 / sum, visible);
+    ${lines(
+      quadsPerThread,
+      (n) =>
+        `store_output(oBase, params.queries, query, ${n * threadsAcross}u + threadColumn, select(vec4f(), o${i}_${n} * factor, visible));`,
+    )}
+    if (threadColumn == 0u && query < params.queries) {
+      lse[head.index * params.queries + query] =
+        select(${LOWEST_FLOAT32}, (maximum${i} + log2(sum)) * ${Math.LN2}, visible);
+    }
+  }`,
+  )}`,
+)}`;
+
+  return makeShader(
+    [
+      operandBinding(variant, 'q', 'read'),
+      operandBinding(variant, 'k', 'read'),
+      operandBinding(variant, 'v', 'read'),
+      ...optionalBindings(variant),
+      ...(variant.headTable ? [{name: 'heads', access: 'read', element: 'vec4f'} as const] : []),
+      operandBinding(variant, 'output', 'read_write'),
+      {name: 'lse', access: 'read_write', element: 'f32'},
+    ],
+    body,
+  );
+}

@@ -1,0 +1,70 @@
+/** WGSL of the kernel for dQ: a workgroup takes a tile of queries through all keys it sees; dQ = scale · Σ dS·K. */
+import {
+  type AttentionVariant,
+  entryPoint,
+  headBase,
+  makeShader,
+  operandBinding,
+  optionalBindings,
+  type Shader,
+  storeFunction,
+} from './attention_wgsl.js';
+import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
+import {accumulateColumns, columnWidth} from './tile_products.js';
+import {threadGrid, type TileSizes} from './tile_sizes.js';
+import {declareAccumulators, lines, storeRows} from './tile_wgsl.js';
+
+export function queryGradientShader(variant: AttentionVariant, tile: TileSizes): Shader {
+  const {threads, threadsAcross} = threadGrid(tile);
+  const core = scoreGradient(variant, tile, 'queries', 'dots');
+  const {quadsPerThread} = columnWidth(tile, variant.depth);
+  const body = `
+${core.declarations}
+${storeFunction(variant, 'dq')}
+${entryPoint(
+  threads,
+  `
+  if (workgroup >= params.batch * params.heads * params.rowTiles) { return; }
+  let threadColumn = localIndex % ${threadsAcross}u;
+  let threadRow = localIndex / ${threadsAcross}u;
+  let rowStart = (params.rowTiles - 1u - workgroup % params.rowTiles) * ${tile.rows}u;
+  let batch = workgroup / params.rowTiles / params.heads;
+  let headOfQuery = workgroup / params.rowTiles % params.heads;
+  ${core.enterHead}
+  let qBase = ${headBase(variant, 'q', 'batch', 'headOfQuery')};
+  let dOutputBase = ${headBase(variant, 'dOutput', 'batch', 'headOfQuery')};
+  let kBase = ${headBase(variant, 'k', 'batch', 'head.keyHead')};
+  let vBase = ${headBase(variant, 'v', 'batch', 'head.keyHead')};
+  let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
+  ${declareRowStats(tile)}
+  ${core.keepRows}
+  ${declareAccumulators(tile, 'dq', quadsPerThread)}
+
+  let endKey = u32(max(seen.y, 0));
+  for (var columnStart = u32(seen.x) / ${tile.columns}u * ${tile.columns}u; columnStart < endKey; columnStart += ${tile.columns}u) {
+    ${core.tile}
+    ${storeRows(tile, core.weights, (i, n) => `d${i}_${n}`)}
+    ${accumulateColumns(tile, variant.depth, 'dq', core.weights, core.scoreColumns, 'columnStart', true)}
+  }
+
+  ${lines(tile.threadRows, (i) =>
+    lines(
+      quadsPerThread,
+      (n) =>
+        `store_dq(qBase, params.queries, rowStart + threadRow * ${tile.threadRows}u + ${i}u, ${n * threadsAcross}u + threadColumn, params.scale * dq${i}_${n});`,
+    ),
+  )}`,
+)}`;
+  return makeShader(
+    [
+      operandBinding(variant, 'q', 'read'),
+      operandBinding(variant, 'k', 'read'),
+      operandBinding(variant, 'v', 'read'),
+      operandBinding(variant, 'dOutput', 'read'),
+      {name: 'stats', access: 'read', element: 'vec2f'},
+      ...optionalBindings(variant),
+      operandBinding(variant, 'dq', 'read_write'),
+    ],
+    body,
+  );
+}

@@ -1,0 +1,209 @@
+/**
+ * WGSL that recomputes one tile of probabilities and makes its gradient, the common core of all backward kernels
+ * (FlashAttention, algorithm 4): P = exp(S − lse), dP = dO·Vᵀ, dS = P ∘ (dP − delta).
+ *
+ * The tile's rows are queries in the kernels for dQ and dBias and keys in the one for dK and dV, so that each kernel
+ * accumulates along its rows and none needs atomics. What follows calls the two sides "rows" and "columns".
+ */
+import {
+  type AttentionVariant,
+  headFunctions,
+  loadFunction,
+  type Operand,
+  operandSource,
+  scoreFunctions,
+  dropoutFunction,
+} from './attention_wgsl.js';
+import {statsFunction} from './row_stats.js';
+import {keepLeft, type LeftOperand, leftOperand, multiplyTransposed} from './tile_products.js';
+import {threadGrid, type TileSizes} from './tile_sizes.js';
+import {
+  addProductFunction,
+  declareAccumulators,
+  declareColumnMemory,
+  declareRowMemory,
+  lines,
+  range,
+  type RowMemory,
+  rowMemoryBytes,
+  type Source,
+} from './tile_wgsl.js';
+
+export type RowsAre = 'queries' | 'keys';
+
+/** The emitters of one backward kernel; code that uses them declares the variables named in each comment. */
+export interface ScoreGradient {
+  /** The score matrix's weights (P or dS) on their way into a weighted sum. */
+  weights: RowMemory;
+  /** Module-scope declarations and functions. */
+  declarations: string;
+  /** `head`, and the bases and limits of its operands. Needs `batch` and `headOfQuery`. */
+  enterHead: string;
+  /** Keeps the row operands in workgroup memory where they fit. Needs `rowStart`. */
+  keepRows: string;
+  /**
+   * Leaves P (after dropout) in s… and its gradient in d…. Needs `rowStart`, `columnStart`. Column memory is
+   * still in use afterwards.
+   */
+  tile: string;
+  /** The column operand that goes with S (k, or q) and the one that goes with dP (v, or dOutput). */
+  scoreColumns: Source;
+  valueColumns: Source;
+}
+
+/** Where each operand's rows begin, and how many there are, in WGSL variables. */
+function source(operand: Operand, rowsAre: RowsAre): Source {
+  return operandSource(operand, `${operand}Base`, rowsAre === 'queries' ? 'queryLimit' : 'keyLimit');
+}
+
+function operands(variant: AttentionVariant, tile: TileSizes, rowsAre: RowsAre) {
+  const queries = {score: source('q', 'queries'), value: source('dOutput', 'queries')};
+  const keys = {score: source('k', 'keys'), value: source('v', 'keys')};
+  const [rows, columns] = rowsAre === 'queries' ? [queries, keys] : [keys, queries];
+  return {
+    scoreRows: leftOperand(tile, variant.depth, 'scoreRowMemory', rows.score),
+    valueRows: leftOperand(tile, variant.valueDepth, 'valueRowMemory', rows.value),
+    scoreColumns: columns.score,
+    valueColumns: columns.value,
+  };
+}
+
+/** Bytes of workgroup memory that the emitted code takes. */
+export function scoreGradientBytes(variant: AttentionVariant, tile: TileSizes): number {
+  const {scoreRows, valueRows} = operands(variant, tile, 'queries');
+  const leftBytes = (left: LeftOperand) => rowMemoryBytes(tile, left.memory.quads);
+  return leftBytes(scoreRows) + leftBytes(valueRows) + rowMemoryBytes(tile, tile.columns / 4) + tile.columnFloats * 4;
+}
+
+/**
+ * What the d… variables are the gradient of: the dot products q·k but for the scale; the scores, to which biases are
+ * added after the softcap; or nothing, for a kernel that only wants P.
+ */
+export type GradientOf = 'dots' | 'scores' | 'nothing';
+
+export function scoreGradient(
+  variant: AttentionVariant,
+  tile: TileSizes,
+  rowsAre: RowsAre,
+  gradientOf: GradientOf,
+): ScoreGradient {
+  const needsGradient = gradientOf !== 'nothing';
+  const {scoreRows, valueRows, scoreColumns, valueColumns} = operands(variant, tile, rowsAre);
+  const weights = {name: 'weightMemory', quads: tile.columns / 4};
+  return {
+    weights,
+    scoreColumns,
+    valueColumns,
+    declarations: `
+${declareRowMemory(tile, scoreRows.memory)}
+${needsGradient ? declareRowMemory(tile, valueRows.memory) : ''}
+${declareRowMemory(tile, weights)}
+${declareColumnMemory(tile)}
+${addProductFunction}
+${(['q', 'k', 'dOutput'] as const).map((operand) => loadFunction(variant, operand)).join('')}
+${needsGradient ? loadFunction(variant, 'v') : ''}
+${headFunctions(variant, 'stats')}
+${statsFunction}
+${scoreFunctions(variant)}
+${dropoutFunction(variant)}`,
+    enterHead: `
+let head = makeHead(batch, headOfQuery);
+let queryLimit = u32(head.queryLength);
+let keyLimit = u32(head.keyLength);`,
+    keepRows: `${keepLeft(tile, scoreRows, 'rowStart')}
+${needsGradient ? keepLeft(tile, valueRows, 'rowStart') : ''}`,
+    tile: `
+${declareAccumulators(tile, 's', tile.threadColumns / 4)}
+${multiplyTransposed(tile, variant.depth, 's', scoreRows, 'rowStart', scoreColumns, 'columnStart')}
+${
+  needsGradient
+    ? `${declareAccumulators(tile, 'd', tile.threadColumns / 4)}
+${multiplyTransposed(tile, variant.valueDepth, 'd', valueRows, 'rowStart', valueColumns, 'columnStart')}`
+    : ''
+}
+${rowsAre === 'queries' ? probabilitiesOfQueryRows(variant, tile, gradientOf) : probabilitiesOfKeyRows(variant, tile, gradientOf)}`,
+  };
+}
+
+const firstRow = (tile: TileSizes, i: number) => `rowStart + threadRow * ${tile.threadRows}u + ${i}u`;
+
+function columnQuad(tile: TileSizes, n: number): string {
+  const {threadsAcross} = threadGrid(tile);
+  return `(columnStart / 4u + ${n * threadsAcross}u + threadColumn)`;
+}
+
+const columnsOfQuad = (tile: TileSizes, n: number) => `4 * i32${columnQuad(tile, n)} + vec4i(0, 1, 2, 3)`;
+
+function eachQuad(tile: TileSizes, code: (i: number, n: number) => string): string {
+  return lines(tile.threadRows, (i) => lines(tile.threadColumns / 4, (n) => `{${code(i, n)}}`));
+}
+
+/** From dots and dP to P and dS, one quad. `query`, `key`, `lse`, `delta` and, with dropout, `keep` are in scope. */
+function gradientOfQuad(variant: AttentionVariant, s: string, d: string, gradientOf: GradientOf): string {
+  const keep = variant.dropout ? ' * keep' : '';
+  const slope = variant.softcap && gradientOf === 'dots' ? ` * softcapSlope(${s})` : '';
+  const gradient = `${d} = p * (${d}${keep} - delta)${slope};`;
+  return `
+  var scores = scoresOf(head, ${s}, query, key);
+  if (hidden) { scores = hideInvisible(head, scores, query, key); }
+  let p = exp2(scores - lse);
+  ${gradientOf === 'nothing' ? '' : gradient}
+  ${s} = p${keep};`;
+}
+
+function probabilitiesOfQueryRows(variant: AttentionVariant, tile: TileSizes, gradientOf: GradientOf): string {
+  return `
+let hidden = hasHidden(head, i32(rowStart), i32(rowStart) + ${tile.rows}, i32(columnStart), i32(columnStart) + ${tile.columns});
+${eachQuad(
+  tile,
+  (i, n) => `
+  let query = vec4i(i32(${firstRow(tile, i)}));
+  let key = ${columnsOfQuad(tile, n)};
+  let lse = rowStats${i}.x;
+  let delta = rowStats${i}.y;
+  ${variant.dropout ? `let keep = keepOf(head, u32(query.x), ${columnQuad(tile, n)});` : ''}
+  ${gradientOfQuad(variant, `s${i}_${n}`, `d${i}_${n}`, gradientOf)}`,
+)}`;
+}
+
+function probabilitiesOfKeyRows(variant: AttentionVariant, tile: TileSizes, gradientOf: GradientOf): string {
+  const quads = tile.threadColumns / 4;
+  const columnStats = lines(
+    quads,
+    (n) => `
+${lines(4, (c) => `let stats${c}_${n} = statsOf(head, 4u * ${columnQuad(tile, n)} + ${c}u);`)}
+let lse${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.x`)});
+let delta${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.y`)});`,
+  );
+  // The generator makes four neighbouring keys at a time, which here lie along the rows.
+  const keepQuads = lines(tile.threadRows / 4, (group) =>
+    lines(quads, (n) =>
+      lines(
+        4,
+        (c) =>
+          `let keep${group}_${n}_${c} = keepOf(head, 4u * ${columnQuad(tile, n)} + ${c}u, (${firstRow(tile, 4 * group)}) / 4u);`,
+      ),
+    ),
+  );
+  const keepOfRow = (i: number, n: number) =>
+    `vec4f(${range(4).map((c) => `keep${Math.floor(i / 4)}_${n}_${c}.${'xyzw'[i % 4]}`)})`;
+  return `
+let hidden = hasHidden(head, i32(columnStart), i32(columnStart) + ${tile.columns}, i32(rowStart), i32(rowStart) + ${tile.rows});
+${columnStats}
+${variant.dropout ? keepQuads : ''}
+${eachQuad(
+  tile,
+  (i, n) => `
+  let query = ${columnsOfQuad(tile, n)};
+  let key = vec4i(i32(${firstRow(tile, i)}));
+  let lse = lse${n};
+  let delta = delta${n};
+  ${variant.dropout ? `let keep = ${keepOfRow(i, n)};` : ''}
+  ${gradientOfQuad(variant, `s${i}_${n}`, `d${i}_${n}`, gradientOf)}`,
+)}`;
+}
+
+/** Declares `rowStats${i}` of the invocation's query rows. Needs `head` and `rowStart`. */
+export function declareRowStats(tile: TileSizes): string {
+  return lines(tile.threadRows, (i) => `let rowStats${i} = statsOf(head, ${firstRow(tile, i)});`);
+}

@@ -1,0 +1,60 @@
+/** Gradients of attention: which backward kernel makes the gradient of which input. */
+import {engine, type GradConfig, type NamedTensorMap, type Tensor} from '@tensorflow/tfjs-core';
+import {
+  FlashAttention,
+  type FlashAttentionAttrs,
+  FlashAttentionBackward,
+  FlashAttentionBiasBackward,
+  FlashAttentionSlopesBackward,
+} from '../kernel_names.js';
+
+const flashAttentionGradient: GradConfig = {
+  kernelName: FlashAttention,
+  saveAllInputs: true,
+  outputsToSave: [true, true],
+  gradFunc: (dys, saved, namedAttrs) => {
+    const attrs = namedAttrs as FlashAttentionAttrs;
+    const [dOutput, dLse] = dys as Tensor[];
+    const inputs: NamedTensorMap = {dOutput};
+    if (attrs.lseHasGradient) inputs.dLse = dLse;
+    [...attrs.inputNames, 'output', 'lse'].forEach((name, i) => {
+      inputs[name] = saved[i];
+    });
+    // tfjs calls each function below in a tidy of its own, so what several of them share is made out here.
+    const [dq, dk, dv] = engine().runKernel(FlashAttentionBackward, inputs, namedAttrs) as Tensor[];
+    return {
+      q: () => dq,
+      k: () => dk,
+      v: () => dv,
+      bias: () => engine().runKernel(FlashAttentionBiasBackward, inputs, namedAttrs) as Tensor,
+      alibiSlopes: () => engine().runKernel(FlashAttentionSlopesBackward, inputs, namedAttrs) as Tensor,
+      mask: () => notDifferentiable('mask'),
+      queryLengths: () => notDifferentiable('queryLengths'),
+      keyLengths: () => notDifferentiable('keyLengths'),
+    };
+  },
+};
+
+function notDifferentiable(argument: string): never {
+  throw new Error(`flashAttention has no gradient with respect to ${argument}, which is not a float tensor.`);
+}
+
+/** A gradient of a gradient kernel: says so, instead of tfjs's bare "gradient function not found". */
+function secondOrder(kernelName: string): GradConfig {
+  return {
+    kernelName,
+    gradFunc: () => {
+      throw new Error(
+        'flashAttention has no second-order gradient: its gradient cannot itself be differentiated. ' +
+          'Where you need one, write the attention with tf.matMul and tf.softmax.',
+      );
+    },
+  };
+}
+
+export const flashAttentionGradients: GradConfig[] = [
+  flashAttentionGradient,
+  secondOrder(FlashAttentionBackward),
+  secondOrder(FlashAttentionBiasBackward),
+  secondOrder(FlashAttentionSlopesBackward),
+];

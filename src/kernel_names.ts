@@ -1,0 +1,81 @@
+/**
+ * The contract between ops, gradients and kernels: the name, inputs and attributes of every kernel. Ops fill it, the
+ * kernels of each backend read it, and nothing else is shared between them.
+ */
+import type {TensorInfo} from '@tensorflow/tfjs-core';
+
+/** Which axis order q, k, v and the output have in memory: [B, H, S, D] or [B, S, H, D]. */
+export type AttentionOrder = 'BHSD' | 'BSHD';
+
+/**
+ * Inputs of attention. Shapes in BHSD order; in BSHD order the S and H axes of q, k, v are exchanged, and only theirs.
+ * Optional inputs are absent keys, never `undefined` values, which tfjs's tape cannot hold.
+ */
+export type FlashAttentionInputs = {
+  /** [B, H, Sq, D] float32. */
+  q: TensorInfo;
+  /** [B, Hk, Sk, D] float32. */
+  k: TensorInfo;
+  /** [B, Hk, Sk, Dv] float32. */
+  v: TensorInfo;
+  /** [1|B, 1|H, 1|Sq, 1|Sk] float32, added to the scores. */
+  bias?: TensorInfo;
+  /** [1|B, 1|H, 1|Sq, 1|Sk] bool, true = visible. */
+  mask?: TensorInfo;
+  /** [1|B, H] float32. */
+  alibiSlopes?: TensorInfo;
+  /** [B] int32: query rows that exist in each sample. */
+  queryLengths?: TensorInfo;
+  /** [B] int32: keys that exist in each sample. */
+  keyLengths?: TensorInfo;
+};
+
+/** What an attention kernel is told besides its tensors; every field is always set. */
+export type FlashAttentionAttrs = {
+  /** Factor on q·k before anything else. */
+  scale: number;
+  /** Scores s become softcap·tanh(s / softcap); 0 switches it off. */
+  softcap: number;
+  /** Keys visible before the diagonal; −1 = all. */
+  left: number;
+  /** Keys visible after the diagonal; −1 = all, 0 = causal. */
+  right: number;
+  /** Probability in [0, 1) that an attention probability is dropped. */
+  dropoutRate: number;
+  /** Unsigned 32-bit seed of the dropout generator. */
+  dropoutSeed: number;
+  order: AttentionOrder;
+  /** Whether the caller may send a gradient into lse; if not, the backward kernels are spared reading it. */
+  lseHasGradient: boolean;
+  /** The keys of the inputs, in order: the gradient gets the saved tensors as a bare list and names them by this. */
+  inputNames: string[];
+};
+
+/** Attention forward. Outputs: output [B, H, Sq, Dv] (in `order`), lse [B, H, Sq]. */
+export const FlashAttention = 'FlashAttention';
+
+/**
+ * Inputs of both backward kernels: those of the forward pass, its outputs, and the gradients that arrive at them.
+ * `dLse` is there only where `lseHasGradient`.
+ */
+export type FlashAttentionBackwardInputs = FlashAttentionInputs & {
+  output: TensorInfo;
+  lse: TensorInfo;
+  dOutput: TensorInfo;
+  dLse?: TensorInfo;
+};
+
+/** Gradient for the three matrices. Outputs: dq, dk, dv, each shaped as its input. */
+export const FlashAttentionBackward = 'FlashAttentionBackward';
+
+/** Gradient for `bias`, summed over its broadcast axes. Output: dBias, shaped as bias. */
+export const FlashAttentionBiasBackward = 'FlashAttentionBiasBackward';
+
+/** Gradient for `alibiSlopes`, summed over the batch if they are shared. Output: dSlopes, shaped as alibiSlopes. */
+export const FlashAttentionSlopesBackward = 'FlashAttentionSlopesBackward';
+
+/** The value of lse in a row that sees no key: the lowest finite float32. */
+export const LOWEST_FLOAT32 = -3.4028234663852886e38;
+
+/** Scores below this (a bias of −Infinity, say) hide their key exactly as a mask does. */
+export const HIDDEN_BELOW = -1e38;

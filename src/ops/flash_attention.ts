@@ -1,0 +1,135 @@
+/** The ops `flashAttention` and `flashAttentionWithLse`. */
+import {
+  engine,
+  type NamedTensorMap,
+  op,
+  reshape,
+  type Tensor,
+  type Tensor2D,
+  type Tensor3D,
+  type Tensor4D,
+  Tensor as TensorClass,
+  type TensorLike,
+} from '@tensorflow/tfjs-core';
+import {registerFallbackKernels} from '../../kernels/fallback/flash_attention.js';
+import {FlashAttention} from '../kernel_names.js';
+import {type FlashAttentionOptions, prepareAttention} from './attention_arguments.js';
+
+export type {FlashAttentionOptions} from './attention_arguments.js';
+
+/** What {@link flashAttentionWithLse} returns. */
+export interface AttentionWithLse<T extends Tensor3D | Tensor4D = Tensor4D> {
+  /** The attention output, as {@link flashAttention} returns it. */
+  output: T;
+  /**
+   * [B, H, Sq] ([H, Sq] for rank 3), in either order: natural logarithm of Σ exp(score) over the visible keys of each
+   * query row; the lowest finite float32 where a row sees none.
+   */
+  lse: T extends Tensor3D ? Tensor2D : Tensor3D;
+}
+
+function attend(
+  opName: string,
+  lseHasGradient: boolean,
+  q: Tensor | TensorLike,
+  k: Tensor | TensorLike,
+  v: Tensor | TensorLike,
+  options: FlashAttentionOptions = {},
+): {output: Tensor; lse: Tensor} {
+  const {rank, inputs, attrs} = prepareAttention(opName, lseHasGradient, q, k, v, options);
+  registerFallbackKernels(engine().backendName);
+  const [output, lse] = engine().runKernel(FlashAttention, asSavable(inputs), attrs) as Tensor[];
+  if (rank === 4) return {output, lse};
+  return {output: reshape(output, output.shape.slice(1)), lse: reshape(lse, lse.shape.slice(1))};
+}
+
+/**
+ * tfjs saves "all inputs" of a kernel for its gradient only if they are an array, and cannot save inputs by name where
+ * one may be absent. An array that carries the inputs under their names satisfies both it and the kernels.
+ */
+function asSavable(inputs: NamedTensorMap): NamedTensorMap {
+  return Object.assign([], inputs) as unknown as NamedTensorMap;
+}
+
+function flashAttention_<T extends Tensor3D | Tensor4D = Tensor4D>(
+  q: T | TensorLike,
+  k: T | TensorLike,
+  v: T | TensorLike,
+  options?: FlashAttentionOptions,
+): T {
+  return attend('flashAttention', false, q, k, v, options).output as T;
+}
+
+function flashAttentionWithLse_<T extends Tensor3D | Tensor4D = Tensor4D>(
+  q: T | TensorLike,
+  k: T | TensorLike,
+  v: T | TensorLike,
+  options?: FlashAttentionOptions,
+): AttentionWithLse<T> {
+  return attend('flashAttentionWithLse', true, q, k, v, options) as AttentionWithLse<T>;
+}
+
+/**
+ * Exact attention, softmax(scale·q·kᵀ)·v, computed tile by tile so that the Sq × Sk score matrix never exists: memory
+ * grows with S, not S². Differentiable with respect to q, k, v, `bias` and `alibiSlopes`; second-order gradients throw.
+ *
+ * A query row that sees no key gives 0 and takes no gradient.
+ *
+ * With Sq ≠ Sk, `causal` and `window` are aligned at the bottom right. For Sq = 2, Sk = 4 (■ visible), causal is
+ *
+ *     ■ ■ ■ ·
+ *     ■ ■ ■ ■
+ *
+ * Source: Dao et al., "FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness" (2022), algorithm 1
+ * forward and algorithm 4 backward; tiling over queries after Dao, "FlashAttention-2" (2023).
+ *
+ * ```js
+ * const [B, H, S, D] = [2, 4, 100, 32];
+ * const q = tf.randomNormal([B, H, S, D]);
+ * const k = tf.randomNormal([B, H, S, D]);
+ * const v = tf.randomNormal([B, H, S, D]);
+ * const output = tf.flashAttention(q, k, v, {causal: true});
+ * console.log(output.shape); // [2, 4, 100, 32]
+ * ```
+ *
+ * @param q queries, [B, H, Sq, D] float32 ([B, Sq, H, D] with order 'BSHD'), or without B. D from 1 to 256.
+ * @param k keys, [B, Hk, Sk, D] float32, where H is a multiple of Hk: query head h reads head floor(h·Hk/H).
+ * @param v values, [B, Hk, Sk, Dv] float32. Dv from 1 to 256.
+ * @param options see {@link FlashAttentionOptions}.
+ * @returns [B, H, Sq, Dv] ([B, Sq, H, Dv] with order 'BSHD'), without B where q has none.
+ * @throws Error that names the argument and shows the shapes, if one does not fit.
+ */
+export const flashAttention = /* @__PURE__ */ op({flashAttention_}) as typeof flashAttention_;
+
+/**
+ * {@link flashAttention} that also returns the log-sum-exp of each query row's scores, which is what merges attention
+ * over several sets of keys. Differentiable through both results.
+ *
+ * ```js
+ * const [q, k, v] = [1, 2, 3].map(() => tf.randomNormal([1, 2, 50, 16]));
+ * const {output, lse} = tf.flashAttentionWithLse(q, k, v);
+ * console.log(output.shape, lse.shape); // [1, 2, 50, 16] [1, 2, 50]
+ * ```
+ *
+ * @param q queries, [B, H, Sq, D] float32, as in {@link flashAttention}.
+ * @param k keys, [B, Hk, Sk, D] float32.
+ * @param v values, [B, Hk, Sk, Dv] float32.
+ * @param options see {@link FlashAttentionOptions}.
+ * @returns the output [B, H, Sq, Dv] and lse [B, H, Sq] (natural logarithm, scale included).
+ * @throws Error that names the argument and shows the shapes, if one does not fit.
+ */
+export const flashAttentionWithLse = /* @__PURE__ */ op({flashAttentionWithLse_}) as typeof flashAttentionWithLse_;
+
+declare module '@tensorflow/tfjs-core/dist/tensor' {
+  interface Tensor<R extends Rank = Rank> {
+    /** Attention of these queries over `k` and `v`; see `flashAttention`. */
+    flashAttention<T extends Tensor>(this: T, k: T | TensorLike, v: T | TensorLike, options?: FlashAttentionOptions): T;
+  }
+}
+
+/** Adds the chained form `q.flashAttention(k, v, options)` to every tensor. */
+export function chainFlashAttention(): void {
+  TensorClass.prototype.flashAttention = function (k, v, options) {
+    return flashAttention(this as unknown as Tensor4D, k, v, options) as never;
+  };
+}

@@ -1,0 +1,3 @@
+export async function registerFlashBackend(): Promise<string> {
+  return 'cpu';
+}
