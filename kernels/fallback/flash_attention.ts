@@ -1,2 +1,148 @@
+/**
+ * Attention for backends that have no kernel of their own (wasm, tensorflow, …): composed of tfjs's own ops, in chunks
+ * of queries. tfjs does not tape the ops inside a kernel, so the backward pass is written out as well.
+ */
+import {
+  abs,
+  expandDims,
+  getKernel,
+  type KernelConfig,
+  type KernelFunc,
+  mul,
+  neg,
+  registerKernel,
+  reshape,
+  sum,
+  type Tensor,
+  type Tensor4D,
+  tidy,
+} from '@tensorflow/tfjs-core';
+import {
+  FlashAttention,
+  type FlashAttentionAttrs,
+  FlashAttentionBackward,
+  type FlashAttentionBackwardInputs,
+  FlashAttentionBiasBackward,
+  type FlashAttentionInputs,
+  FlashAttentionSlopesBackward,
+} from '../../src/kernel_names.js';
+import {withEmptyCase} from '../empty_attention.js';
+import {
+  type AttentionProblem,
+  asTensor,
+  attentionProblem,
+  exchangeOrder,
+  groupHeads,
+  matMulEach,
+  matrices,
+  rowsOf,
+  transposeMatrices,
+  ungroupHeads,
+} from './attention_problem.js';
+import {
+  applyDropout,
+  type ChunkSoftmax,
+  chunkSoftmax,
+  offsetsFromDiagonal,
+  scoreGradient,
+} from './chunk_softmax.js';
+import {type Contribution, overQueryChunks, type QueryChunk} from './query_chunks.js';
+
 /** Makes attention available on a backend that has no kernel of its own; does nothing where there is one. */
-export function registerFallbackKernels(_backendName: string): void {}
+export function registerFallbackKernels(backendName: string): void {
+  for (const [kernelName, run] of fallbackKernels) {
+    if (!getKernel(kernelName, backendName)) registerKernel(fallbackKernel(kernelName, backendName, run));
+  }
+}
+
+function forward(inputs: FlashAttentionInputs, attrs: FlashAttentionAttrs): Tensor[] {
+  const problem = attentionProblem(inputs, attrs);
+  const {sizes} = problem;
+  const v = matrices(problem.v);
+  const {rows} = overQueryChunks(sizes, (chunk) => {
+    const softmax = chunkSoftmax(problem, chunk);
+    const dropped = applyDropout(softmax.probabilities, softmax);
+    return {rows: [ungroupHeads(matMulEach(groupHeads(dropped, sizes), v), sizes), softmax.lse], terms: []};
+  });
+  const [output, lse] = rows;
+  return [exchangeOrder(output, attrs.order), lse];
+}
+
+function backward(inputs: FlashAttentionBackwardInputs, attrs: FlashAttentionAttrs): Tensor[] {
+  const problem = attentionProblem(inputs, attrs);
+  const {sizes, scaledQ} = problem;
+  const k = matrices(problem.k);
+  const {rows, terms} = overScoreGradients(problem, inputs, ({chunk, softmax, dOutput, dScores}) => {
+    const dDots = groupHeads(softmax.softcapSlope ? mul(dScores, softmax.softcapSlope) : dScores, sizes);
+    const dropped = groupHeads(applyDropout(softmax.probabilities, softmax), sizes);
+    const dq = ungroupHeads(mul(matMulEach(dDots, k), attrs.scale), sizes);
+    const dk = matMulEach(transposeMatrices(dDots), matrices(groupHeads(rowsOf(scaledQ, chunk), sizes)));
+    const dv = matMulEach(transposeMatrices(dropped), matrices(groupHeads(dOutput, sizes)));
+    return {rows: [dq], terms: [dk, dv]};
+  });
+  return [...rows, ...terms].map((gradient) => exchangeOrder(gradient, attrs.order));
+}
+
+function biasBackward(inputs: FlashAttentionBackwardInputs, attrs: FlashAttentionAttrs): Tensor {
+  const problem = attentionProblem(inputs, attrs);
+  const {shape} = problem.bias as Tensor4D;
+  const broadcastAxes = [0, 1, 2, 3].filter((axis) => shape[axis] === 1);
+  const {rows, terms} = overScoreGradients(problem, inputs, ({dScores}) => {
+    const dBias = sum(dScores, broadcastAxes, true);
+    return shape[2] === 1 ? {rows: [], terms: [dBias]} : {rows: [dBias], terms: []};
+  });
+  return [...rows, ...terms][0];
+}
+
+function slopesBackward(inputs: FlashAttentionBackwardInputs, attrs: FlashAttentionAttrs): Tensor {
+  const problem = attentionProblem(inputs, attrs);
+  const [batch, heads] = (problem.alibiSlopes as Tensor4D).shape;
+  const {terms} = overScoreGradients(problem, inputs, ({chunk, dScores}) => {
+    const distances = abs(offsetsFromDiagonal(problem, chunk));
+    return {rows: [], terms: [neg(sum(mul(dScores, distances), batch === 1 ? [0, 2, 3] : [2, 3]))]};
+  });
+  return reshape(terms[0], [batch, heads]);
+}
+
+/** What the gradients of one chunk are made of. */
+interface ChunkGradient {
+  chunk: QueryChunk;
+  softmax: ChunkSoftmax;
+  /** [B, H, rows, Dv] */
+  dOutput: Tensor4D;
+  /** [B, H, rows, Sk], gradient of the scores as the softmax gets them. */
+  dScores: Tensor4D;
+}
+
+function overScoreGradients(
+  problem: AttentionProblem,
+  inputs: FlashAttentionBackwardInputs,
+  contribute: (gradient: ChunkGradient) => Contribution,
+): Contribution {
+  const {sizes, v} = problem;
+  const vTransposed = matrices(transposeMatrices(v));
+  const allDOutput = exchangeOrder(inputs.dOutput, problem.attrs.order);
+  const allDLse = inputs.dLse && expandDims<Tensor4D>(asTensor(inputs.dLse), 3);
+  return overQueryChunks(sizes, (chunk) => {
+    const softmax = chunkSoftmax(problem, chunk);
+    const dOutput = rowsOf(allDOutput, chunk);
+    const dDropped = ungroupHeads(matMulEach(groupHeads(dOutput, sizes), vTransposed), sizes);
+    const dScores = scoreGradient(softmax, dDropped, allDLse && rowsOf(allDLse, chunk));
+    return contribute({chunk, softmax, dOutput, dScores});
+  });
+}
+
+type FallbackRun = (inputs: FlashAttentionBackwardInputs, attrs: FlashAttentionAttrs) => Tensor | Tensor[];
+
+const fallbackKernels: ReadonlyArray<[kernelName: string, run: FallbackRun]> = [
+  [FlashAttention, forward],
+  [FlashAttentionBackward, backward],
+  [FlashAttentionBiasBackward, biasBackward],
+  [FlashAttentionSlopesBackward, slopesBackward],
+];
+
+function fallbackKernel(kernelName: string, backendName: string, run: FallbackRun): KernelConfig {
+  const kernelFunc: KernelFunc = ({inputs, attrs}) =>
+    tidy(() => run(inputs as FlashAttentionBackwardInputs, attrs as FlashAttentionAttrs));
+  return withEmptyCase({kernelName, backendName, kernelFunc});
+}

@@ -15,7 +15,7 @@ import {
   dropoutFunction,
 } from './attention_wgsl.js';
 import {statsFunction} from './row_stats.js';
-import {keepLeft, type LeftOperand, leftOperand, multiplyTransposed} from './tile_products.js';
+import {keepLeft, leftOperand, multiplyTransposed} from './tile_products.js';
 import {threadGrid, type TileSizes} from './tile_sizes.js';
 import {
   addProductFunction,
@@ -60,19 +60,20 @@ function operands(variant: AttentionVariant, tile: TileSizes, rowsAre: RowsAre) 
   const queries = {score: source('q', 'queries'), value: source('dOutput', 'queries')};
   const keys = {score: source('k', 'keys'), value: source('v', 'keys')};
   const [rows, columns] = rowsAre === 'queries' ? [queries, keys] : [keys, queries];
-  return {
-    scoreRows: leftOperand(tile, variant.depth, 'scoreRowMemory', rows.score),
-    valueRows: leftOperand(tile, variant.valueDepth, 'valueRowMemory', rows.value),
-    scoreColumns: columns.score,
-    valueColumns: columns.value,
-  };
+  const scoreRows = leftOperand(tile, variant.depth, 'scoreRowMemory', rows.score);
+  const valueRows = leftOperand(tile, variant.valueDepth, 'valueRowMemory', rows.value);
+  // Operands that are loaded anew for each product, one after the other, can pass through the same memory.
+  const shared = !scoreRows.kept && !valueRows.kept && scoreRows.memory.quads === valueRows.memory.quads;
+  if (shared) valueRows.memory = scoreRows.memory;
+  const memories = shared ? [scoreRows.memory] : [scoreRows.memory, valueRows.memory];
+  return {scoreRows, valueRows, memories, scoreColumns: columns.score, valueColumns: columns.value};
 }
 
 /** Bytes of workgroup memory that the emitted code takes. */
 export function scoreGradientBytes(variant: AttentionVariant, tile: TileSizes): number {
-  const {scoreRows, valueRows} = operands(variant, tile, 'queries');
-  const leftBytes = (left: LeftOperand) => rowMemoryBytes(tile, left.memory.quads);
-  return leftBytes(scoreRows) + leftBytes(valueRows) + rowMemoryBytes(tile, tile.columns / 4) + tile.columnFloats * 4;
+  const {memories} = operands(variant, tile, 'queries');
+  const rowQuads = [...memories.map(({quads}) => quads), tile.columns / 4];
+  return rowQuads.reduce((bytes, quads) => bytes + rowMemoryBytes(tile, quads), tile.columnFloats * 4);
 }
 
 /**
@@ -88,15 +89,14 @@ export function scoreGradient(
   gradientOf: GradientOf,
 ): ScoreGradient {
   const needsGradient = gradientOf !== 'nothing';
-  const {scoreRows, valueRows, scoreColumns, valueColumns} = operands(variant, tile, rowsAre);
+  const {scoreRows, valueRows, memories, scoreColumns, valueColumns} = operands(variant, tile, rowsAre);
   const weights = {name: 'weightMemory', quads: tile.columns / 4};
   return {
     weights,
     scoreColumns,
     valueColumns,
     declarations: `
-${declareRowMemory(tile, scoreRows.memory)}
-${needsGradient ? declareRowMemory(tile, valueRows.memory) : ''}
+${memories.map((memory) => declareRowMemory(tile, memory)).join('\n')}
 ${declareRowMemory(tile, weights)}
 ${declareColumnMemory(tile)}
 ${addProductFunction}

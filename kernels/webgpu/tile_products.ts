@@ -5,14 +5,25 @@
  * - weighted sums: acc += weights · right, where the weights lie in row memory already ({@link accumulateColumns}).
  */
 import {threadGrid, type TileSizes} from './tile_sizes.js';
-import {loadColumns, loadColumnsTransposed, loadRows, multiplyAccumulate, type RowMemory, type Source} from './tile_wgsl.js';
+import {
+  loadColumns,
+  loadColumnsTransposed,
+  loadRows,
+  multiplyAccumulate,
+  plainColumns,
+  type RowMemory,
+  type Source,
+  transposedColumns,
+  transposedQuads,
+} from './tile_wgsl.js';
 
 /** How the head dimension is cut for a product over it: `count` chunks of `quads` vec4s. */
 export function depthChunks(tile: TileSizes, depth: number): {count: number; quads: number} {
   const depthQuads = Math.ceil(depth / 4);
-  const fitting = Math.max(1, Math.floor(tile.columnFloats / (4 * tile.columns)));
-  const count = Math.ceil(depthQuads / fitting);
-  return {count, quads: Math.ceil(depthQuads / count)};
+  let count = 1;
+  const quads = () => Math.ceil(depthQuads / count);
+  while (quads() > 1 && 4 * transposedQuads(tile, quads()) > tile.columnFloats) count++;
+  return {count, quads: quads()};
 }
 
 /** How an accumulator as wide as the head dimension is spread over the invocations across a tile. */
@@ -65,7 +76,7 @@ workgroupBarrier();
 ${left.kept ? '' : loadRows(tile, left.memory, left.source, leftStart, quadStart)}
 ${loadColumnsTransposed(tile, right, rightStart, quads, quadStart)}
 workgroupBarrier();
-${multiplyAccumulate(tile, accumulator, left.memory, '0u', quads, tile.threadColumns / 4)}`;
+${multiplyAccumulate(tile, accumulator, left.memory, '0u', transposedColumns(tile, quads), quads, tile.threadColumns / 4)}`;
   if (count === 1) return step('0u');
   return `for (var quadStart = 0u; quadStart < ${count * quads}u; quadStart += ${quads}u) {${step('quadStart')}\n}`;
 }
@@ -88,7 +99,7 @@ export function accumulateColumns(
   const step = (rowStart: string, weightQuad: string) => `
 ${loadColumns(tile, right, rowStart, rows, quads)}
 workgroupBarrier();
-${multiplyAccumulate(tile, accumulator, weights, weightQuad, rows / 4, quadsPerThread)}`;
+${multiplyAccumulate(tile, accumulator, weights, weightQuad, plainColumns(tile), rows / 4, quadsPerThread)}`;
   const first = waitFirst ? 'workgroupBarrier();' : '';
   if (rows === tile.columns) return first + step(rightStart, '0u');
   return `${first}

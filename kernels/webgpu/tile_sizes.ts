@@ -39,7 +39,7 @@ const planar = (rows: number, columns: number, threadRows: number, threadColumns
 
 /** Fit the 16 KiB of the default limits at every head dimension up to 256: the end of every list below. */
 const smallest = {
-  packed: [packed(32, 32, 4, 4, 1024), packed(32, 32, 4, 4, 512), packed(16, 16, 4, 4, 1024)],
+  packed: [packed(32, 32, 4, 4, 1152), packed(32, 32, 4, 4, 640), packed(16, 16, 4, 4, 1024)],
   planar: [planar(32, 32, 8, 8, 1024), planar(32, 32, 8, 8, 512), planar(16, 16, 4, 4, 1024)],
 };
 
@@ -49,9 +49,9 @@ const smallest = {
  */
 export const tileTable: Record<'wide' | 'narrow', Record<TiledKernel, TileSizes[]>> = {
   wide: {
-    forward: [packed(64, 64, 4, 4, 2048), ...smallest.packed],
-    queryGradient: [packed(64, 64, 4, 4, 1024), ...smallest.packed],
-    keyValueGradient: [packed(64, 64, 4, 4, 1024), ...smallest.packed],
+    forward: [packed(32, 64, 4, 4, 2304), ...smallest.packed],
+    queryGradient: [packed(64, 32, 4, 4, 1152), ...smallest.packed],
+    keyValueGradient: [packed(32, 64, 4, 4, 1280), ...smallest.packed],
     biasGradient: smallest.packed,
   },
   narrow: {
@@ -84,11 +84,11 @@ export function chooseTile(
   return tile;
 }
 
-/** A weighted sum takes at least four rows of its right operand into column memory. */
+/** Column memory takes at least four rows of a weighted sum's right operand, and one padded quad of every column. */
 function smallestColumnFloats(tile: TileSizes, depth: number): number {
   const {threadsAcross} = threadGrid(tile);
   const quads = Math.ceil(Math.ceil(depth / 4) / threadsAcross) * threadsAcross;
-  return 4 * 4 * quads;
+  return Math.max(4 * 4 * quads, 4 * tile.columns * 2);
 }
 
 /** Devices that do not say how wide they are take the layout of GPUs. */

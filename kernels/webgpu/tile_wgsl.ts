@@ -112,9 +112,21 @@ ${rowQuad(memory, 'slot', 'quad')} = ${source.load(`${rowStart} + ${rowOfSlot(ti
   );
 }
 
+/** Quads of column memory that {@link loadColumnsTransposed} takes for a chunk of `innerQuads`. */
+export function transposedQuads(tile: TileSizes, innerQuads: number): number {
+  return tile.columns * transposedStride(tile, innerQuads);
+}
+
+/** Packed, a source row keeps its quads together, and one more so that neighbouring rows start in other banks. */
+function transposedStride(tile: TileSizes, innerQuads: number): number {
+  return tile.layout === 'packed' ? innerQuads + 1 : innerQuads;
+}
+
 /**
- * Loads rows of the source as columns: `innerQuads` quads of source rows columnStart … become that many times four rows
- * of column memory, `tile.columns` wide. The transpose happens in registers, four rows by four elements at a time.
+ * Loads a chunk of `innerQuads` quads of the source rows columnStart, columnStart + 1, …, one for each column of the
+ * tile, for {@link transposedQuad} to read. Planar memory gets them transposed; packed memory as they are, in slots that
+ * interleave the columns of the invocations: column 4·(n·threadsAcross + threadColumn) + j lies in slot
+ * (4n + j)·threadsAcross + threadColumn, next to its neighbours' in the same place.
  */
 export function loadColumnsTransposed(
   tile: TileSizes,
@@ -123,19 +135,65 @@ export function loadColumnsTransposed(
   innerQuads: number,
   quadStart: string,
 ): string {
+  const load = (column: string, inner: string) => source.load(`${columnStart} + ${column}`, `${quadStart} + ${inner}`);
+  if (tile.layout === 'packed') {
+    const {threadsAcross} = threadGrid(tile);
+    return spread(
+      tile,
+      tile.columns * innerQuads,
+      `let slot = item / ${innerQuads}u;
+let inner = item % ${innerQuads}u;
+let quad = slot / ${4 * threadsAcross}u * ${threadsAcross}u + slot % ${threadsAcross}u;
+let column = 4u * quad + slot / ${threadsAcross}u % 4u;
+columnMemory[slot * ${transposedStride(tile, innerQuads)}u + inner] = ${load('column', 'inner')};`,
+    );
+  }
   const columnQuads = tile.columns / 4;
   return spread(
     tile,
     columnQuads * innerQuads,
     `let quad = item % ${columnQuads}u;
 let inner = item / ${columnQuads}u;
-${lines(4, (c) => `let column${c} = ${source.load(`${columnStart} + 4u * quad + ${c}u`, `${quadStart} + inner`)};`)}
+${lines(4, (c) => `let column${c} = ${load(`4u * quad + ${c}u`, 'inner')};`)}
 ${lines(4, (c) => {
-  const component = 'xyzw'[c];
-  const value = `vec4f(${range(4).map((i) => `column${i}.${component}`)})`;
+  const value = `vec4f(${range(4).map((i) => `column${i}.${'xyzw'[c]}`)})`;
   return writeColumnQuad(tile, columnQuads, `4u * inner + ${c}u`, 'quad', value);
 })}`,
   );
+}
+
+/** The right operand of a product step: declares `right${c}_${n}`, the n-th column quad of row 4·inner + c. */
+export type RightQuads = (quadsPerThread: number) => string;
+
+/** Reads what {@link loadColumnsTransposed} loaded. */
+export function transposedColumns(tile: TileSizes, innerQuads: number): RightQuads {
+  if (tile.layout === 'planar') return plainColumns(tile);
+  const {threadsAcross} = threadGrid(tile);
+  return (quadsPerThread) =>
+    lines(quadsPerThread, (n) => {
+      const slot = (j: number) => `(${(4 * n + j) * threadsAcross}u + threadColumn)`;
+      const reads = lines(
+        4,
+        (j) => `let column${j}_${n} = columnMemory[${slot(j)} * ${transposedStride(tile, innerQuads)}u + inner];`,
+      );
+      const transpose = lines(4, (c) => {
+        const components = range(4).map((j) => `column${j}_${n}.${'xyzw'[c]}`);
+        return `let right${c}_${n} = vec4f(${components});`;
+      });
+      return `${reads}\n${transpose}`;
+    });
+}
+
+/** Reads what {@link loadColumns} loaded. */
+export function plainColumns(tile: TileSizes): RightQuads {
+  const {threadsAcross} = threadGrid(tile);
+  return (quadsPerThread) =>
+    lines(quadsPerThread, (n) =>
+      lines(4, (c) => {
+        const quad = `${n * threadsAcross}u + threadColumn`;
+        return `let right${c}_${n} = ${readColumnQuad(tile, quadsPerThread * threadsAcross, `4u * inner + ${c}u`, quad)};`;
+      }),
+    );
 }
 
 /** Loads `innerCount` rows of the source as they are, `quads` quads wide, into column memory. */
@@ -155,34 +213,27 @@ export function declareAccumulators(tile: TileSizes, name: string, quadsPerThrea
   return lines(tile.threadRows, (i) => lines(quadsPerThread, (n) => `var ${name}${i}_${n} = vec4f();`));
 }
 
-/** The product of row memory and column memory: adds left[·, quadStart·4 + inner]·right[inner, ·] to accumulators. */
+/** The product of row memory and column memory: acc += left[·, 4·leftQuadStart + inner] · right[inner, ·]. */
 export function multiplyAccumulate(
   tile: TileSizes,
   accumulator: string,
   left: RowMemory,
   leftQuadStart: string,
+  right: RightQuads,
   innerQuads: number,
   quadsPerThread: number,
 ): string {
-  const {threadsDown, threadsAcross} = threadGrid(tile);
-  const quads = quadsPerThread * threadsAcross;
-  const rightQuads = lines(quadsPerThread, (n) =>
-    lines(
-      4,
-      (c) =>
-        `let right${c}_${n} = ${readColumnQuad(tile, quads, `4u * inner + ${c}u`, `${n * threadsAcross}u + threadColumn`)};`,
-    ),
-  );
+  const {threadsDown} = threadGrid(tile);
   const updates = lines(tile.threadRows, (i) => {
     const leftQuad = rowQuad(left, `${i * threadsDown}u + threadRow`, `${leftQuadStart} + inner`);
     return `let left${i} = ${leftQuad};
 ${lines(quadsPerThread, (n) => {
-  const right = range(4).map((c) => `right${c}_${n}`);
-  return `${accumulator}${i}_${n} = addProduct(${accumulator}${i}_${n}, left${i}, ${right.join(', ')});`;
+  const rightRows = range(4).map((c) => `right${c}_${n}`);
+  return `${accumulator}${i}_${n} = addProduct(${accumulator}${i}_${n}, left${i}, ${rightRows.join(', ')});`;
 })}`;
   });
   return `for (var inner = 0u; inner < ${innerQuads}u; inner++) {
-${rightQuads}
+${right(quadsPerThread)}
 ${updates}
 }`;
 }

@@ -1,0 +1,83 @@
+/** The command line of the benchmark. */
+import {parseArgs} from 'node:util';
+import {backendNames, depths, type Filter, passes, type SuiteName, suiteNames} from './cases.js';
+
+export interface Options {
+  filter: Filter;
+  /** By default the adapter decides. */
+  suite?: SuiteName;
+  limitSeconds?: number;
+  allowSoftware: boolean;
+  stockDevice: boolean;
+  /** Folder of the results. */
+  out: string;
+}
+
+export const usage = `Usage: npm run bench -- [options]
+
+  --suite software|gpu   what to measure; by default the adapter decides
+  --backend a,b          webgpu, webgl
+  --sizes n,n            sequence lengths S
+  --depths n,n           head dimensions D: 64, 128
+  --pass a,b             forward, forward+backward
+  --causal yes|no        only with or only without the causal mask
+  --only text            only cases whose name contains the text, for example 'webgpu forward full'
+  --limit seconds        time limit of one case
+  --stock-device         measure on tfjs's own WebGPU device, with no optional feature
+  --allow-software       go on where GPU_FLAGS is set and yet a software GPU answers
+  --out folder           where the results go
+
+Environment: CHROME_BIN, the browser; GPU_FLAGS, its flags on a machine with a GPU (by default those of a software GPU).`;
+
+export function readOptions(args: string[]): Options | 'help' {
+  const {values} = parseArgs({
+    args,
+    options: {
+      help: {type: 'boolean', default: false},
+      suite: {type: 'string'},
+      backend: {type: 'string'},
+      sizes: {type: 'string'},
+      depths: {type: 'string'},
+      pass: {type: 'string'},
+      causal: {type: 'string'},
+      only: {type: 'string'},
+      limit: {type: 'string'},
+      'stock-device': {type: 'boolean', default: false},
+      'allow-software': {type: 'boolean', default: false},
+      out: {type: 'string', default: 'bench-results'},
+    },
+  });
+  if (values.help) return 'help';
+  return {
+    filter: {
+      backends: choices('backend', values.backend, backendNames),
+      sizes: values.sizes === undefined ? undefined : numbers('sizes', values.sizes),
+      depths: values.depths === undefined ? depths : numbers('depths', values.depths),
+      passes: choices('pass', values.pass, passes),
+      causal: choices('causal', values.causal, ['no', 'yes']).map((word) => word === 'yes'),
+      only: values.only,
+    },
+    suite: values.suite === undefined ? undefined : choices('suite', values.suite, suiteNames)[0],
+    limitSeconds: values.limit === undefined ? undefined : numbers('limit', values.limit)[0],
+    allowSoftware: values['allow-software'],
+    stockDevice: values['stock-device'],
+    out: values.out,
+  };
+}
+
+function choices<T extends string>(option: string, text: string | undefined, allowed: readonly T[]): T[] {
+  if (text === undefined) return [...allowed];
+  return text.split(',').map((word) => {
+    const found = allowed.find((name) => name === word);
+    if (found === undefined) throw new Error(`--${option} takes ${allowed.join(' or ')}, not '${word}'.`);
+    return found;
+  });
+}
+
+function numbers(option: string, text: string): number[] {
+  return text.split(',').map((word) => {
+    const value = Number(word);
+    if (!(value > 0)) throw new Error(`--${option} takes positive numbers, not '${word}'.`);
+    return value;
+  });
+}

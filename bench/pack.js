@@ -1,0 +1,56 @@
+/**
+ * Makes a folder with all that the benchmark needs besides Node.js and a browser, for a machine that has neither the
+ * sources nor a network: the page, the program that drives it, and playwright-core.
+ *
+ *     node bench/pack.js [folder]        then there:  node folder/run.mjs --out results
+ */
+import {cp, mkdir, rm} from 'node:fs/promises';
+import {createRequire} from 'node:module';
+import {dirname, join, relative, resolve} from 'node:path';
+import {fileURLToPath} from 'node:url';
+import {build} from 'esbuild';
+
+const here = dirname(fileURLToPath(import.meta.url));
+
+/** @param {string} folder is emptied first */
+export async function packBench(folder) {
+  await rm(folder, {recursive: true, force: true});
+  await mkdir(folder, {recursive: true});
+  await build({
+    entryPoints: [join(here, 'page/page.ts')],
+    outfile: join(folder, 'page.js'),
+    bundle: true,
+    format: 'iife',
+    target: 'es2022',
+    minify: true,
+    // tfjs's packages put a CommonJS bundle first.
+    mainFields: ['module', 'browser', 'main'],
+    define: {global: 'globalThis'},
+    logLevel: 'warning',
+  });
+  await build({
+    entryPoints: [join(here, 'runner.ts')],
+    outfile: join(folder, 'run.mjs'),
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    // It finds its own files by their place in its package, so it cannot be bundled.
+    external: ['playwright-core'],
+    logLevel: 'warning',
+  });
+  await copyPlaywright(join(folder, 'node_modules/playwright-core'));
+}
+
+/** Leaves out its trace viewer and its types, half of its size. */
+async function copyPlaywright(target) {
+  const source = dirname(createRequire(import.meta.url).resolve('playwright-core/package.json'));
+  const unused = new Set(['lib/vite', 'types'].map((path) => join(source, path)));
+  await cp(source, target, {recursive: true, filter: (path) => !unused.has(path)});
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const folder = process.argv[2] ?? '.gpu/bench';
+  await packBench(resolve(folder));
+  console.log(`Packed; run it with: node ${join(relative('.', resolve(folder)), 'run.mjs')} --out results`);
+}

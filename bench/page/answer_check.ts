@@ -1,0 +1,190 @@
+/**
+ * Compares a call's results with the float64 oracle, on some heads and some query rows, so that a long sequence stays
+ * cheap. No time counts whose answer has not passed here.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import {type AttentionProblem, attentionBackward, attentionForward} from '../../kernels/cpu/attention_rows.js';
+import type {Problem} from '../cases.js';
+import type {Call} from './contenders.js';
+import type {InputValues} from './inputs.js';
+
+/** Largest error allowed, as a part of the root mean square of the right answer: ten times what float32 needs here. */
+const tolerance = 1e-3;
+
+type Matrix = Float32Array;
+/** q, k, v and weights of one head, each [S, D]. */
+type Head = Record<keyof InputValues, Matrix>;
+
+/** Relative error of every result. Throws where one is too large. */
+export async function checkForward(problem: Problem, values: InputValues, call: Call): Promise<Record<string, number>> {
+  const error = new ErrorMeter();
+  const {output} = call();
+  await forEachHead(problem, values, async (head, place) => {
+    const actual = await readHead(output, problem, place);
+    for (const row of sampledRows(problem.sequence)) {
+      const expected = attentionForward(rowProblem(problem, head, row)).output;
+      error.compare(rowOf(actual, row, problem.depth), expected);
+    }
+  });
+  output.dispose();
+  return {output: error.within('output')};
+}
+
+/**
+ * Checks dq row by row, and that every column of dv sums to the sum of the weights: the rows of the softmax sum to one,
+ * so that identity sees all of dv.
+ */
+export async function checkGradients(
+  problem: Problem,
+  values: InputValues,
+  call: Call,
+): Promise<Record<string, number>> {
+  const dqError = new ErrorMeter();
+  const sumError = new ErrorMeter();
+  const results = call();
+  await forEachHead(problem, values, async (head, place) => {
+    const dq = await readHead(results.dq, problem, place);
+    for (const row of sampledRows(problem.sequence)) {
+      const weights = rowOf(head.weights, row, problem.depth);
+      dqError.compare(rowOf(dq, row, problem.depth), attentionBackward(rowProblem(problem, head, row), weights).dq);
+    }
+    const dv = await readHead(results.dv, problem, place);
+    sumError.compare(columnSums(dv, problem.depth), columnSums(head.weights, problem.depth));
+  });
+  tf.dispose(results);
+  return {dq: dqError.within('dq'), dvSums: sumError.within('dv (sum of its rows)')};
+}
+
+/**
+ * Checks dk and dv at every key. Each is a sum over all query rows, too many for the oracle; `call` must therefore have
+ * been given `sparseWeights`, with which only the sampled rows contribute.
+ */
+export async function checkKeyGradients(
+  problem: Problem,
+  values: InputValues,
+  call: Call,
+): Promise<Record<string, number>> {
+  const errors = {dk: new ErrorMeter(), dv: new ErrorMeter()};
+  const results = call();
+  await forEachHead(problem, values, async (head, place) => {
+    const expected = keyGradients(problem, head);
+    for (const name of ['dk', 'dv'] as const) {
+      errors[name].compare(await readHead(results[name], problem, place), expected[name]);
+    }
+  });
+  tf.dispose(results);
+  return {dk: errors.dk.within('dk'), dv: errors.dv.within('dv')};
+}
+
+/** The weights of the sampled rows, and 0 in all others. */
+export function sparseWeights({batch, heads, sequence, depth}: Problem, weights: Float32Array): Float32Array {
+  const sparse = new Float32Array(weights.length);
+  for (let head = 0; head < batch * heads; head++) {
+    for (const row of sampledRows(sequence)) {
+      const start = (head * sequence + row) * depth;
+      sparse.set(weights.subarray(start, start + depth), start);
+    }
+  }
+  return sparse;
+}
+
+function keyGradients(problem: Problem, head: Head): {dk: Float64Array; dv: Float64Array} {
+  const {sequence, depth} = problem;
+  const sums = {dk: new Float64Array(sequence * depth), dv: new Float64Array(sequence * depth)};
+  for (const row of sampledRows(sequence)) {
+    const ofRow = attentionBackward(rowProblem(problem, head, row), rowOf(head.weights, row, depth));
+    for (const name of ['dk', 'dv'] as const) {
+      ofRow[name].forEach((gradient, i) => {
+        sums[name][i] += gradient;
+      });
+    }
+  }
+  return sums;
+}
+
+/** The attention of one query row alone. Causality is in the keys it is given: those up to the row itself. */
+function rowProblem({causal, sequence, depth}: Problem, head: Head, row: number): AttentionProblem {
+  const keys = causal ? row + 1 : sequence;
+  return {
+    sizes: {batch: 1, heads: 1, keyHeads: 1, queries: 1, keys, depth, valueDepth: depth},
+    attrs: {
+      scale: 1 / Math.sqrt(depth),
+      softcap: 0,
+      left: -1,
+      right: -1,
+      dropoutRate: 0,
+      dropoutSeed: 0,
+      order: 'BHSD',
+      lseHasGradient: false,
+      inputNames: ['q', 'k', 'v'],
+    },
+    q: rowOf(head.q, row, depth),
+    k: head.k.subarray(0, keys * depth),
+    v: head.v.subarray(0, keys * depth),
+  };
+}
+
+/** The first, a middle and the last of all heads of the batch, by their place b·H + h. */
+async function forEachHead(
+  {batch, heads, sequence, depth}: Problem,
+  values: InputValues,
+  visit: (head: Head, place: number) => Promise<void>,
+): Promise<void> {
+  const last = batch * heads - 1;
+  const size = sequence * depth;
+  for (const place of new Set([0, last >> 1, last])) {
+    const ofHead = (all: Float32Array) => all.subarray(place * size, (place + 1) * size);
+    const {q, k, v, weights} = values;
+    await visit({q: ofHead(q), k: ofHead(k), v: ofHead(v), weights: ofHead(weights)}, place);
+  }
+}
+
+/** Rows at the edges of the sequence and of tiles, and some between, all below `sequence`. */
+function sampledRows(sequence: number): number[] {
+  const quarter = sequence >> 2;
+  const rows = [0, 1, 31, 32, 63, 64, 127, quarter + 5, 2 * quarter - 1, 2 * quarter, 3 * quarter + 17];
+  return [...new Set([...rows, sequence - 2, sequence - 1])].filter((row) => row >= 0 && row < sequence);
+}
+
+async function readHead(tensor: tf.Tensor4D, {heads, sequence, depth}: Problem, place: number): Promise<Matrix> {
+  const head = tf.slice(tensor, [Math.floor(place / heads), place % heads, 0, 0], [1, 1, sequence, depth]);
+  const values = await head.data<'float32'>();
+  head.dispose();
+  return values;
+}
+
+function rowOf(matrix: Matrix, row: number, depth: number): Matrix {
+  return matrix.subarray(row * depth, (row + 1) * depth);
+}
+
+function columnSums(matrix: Matrix, depth: number): Float64Array {
+  const sums = new Float64Array(depth);
+  matrix.forEach((value, i) => {
+    sums[i % depth] += value;
+  });
+  return sums;
+}
+
+/** Gathers how far results lie from the right answer. */
+class ErrorMeter {
+  private worst = 0;
+  private squares = 0;
+  private count = 0;
+
+  compare(actual: ArrayLike<number>, expected: ArrayLike<number>): void {
+    for (let i = 0; i < expected.length; i++) {
+      const error = Math.abs(actual[i] - expected[i]);
+      // Written so that NaN counts as worse than anything.
+      if (!(error <= this.worst)) this.worst = error;
+      this.squares += expected[i] ** 2;
+    }
+    this.count += expected.length;
+  }
+
+  /** The largest error divided by the root mean square of what was expected. */
+  within(name: string): number {
+    const relative = this.worst / Math.sqrt(this.squares / this.count);
+    if (relative <= tolerance) return relative;
+    throw new Error(`wrong answer: ${name} is off by ${relative.toPrecision(2)} of its root mean square`);
+  }
+}

@@ -1,0 +1,55 @@
+/** The attentions that are measured side by side, each as one call that gives the tensors it computes. */
+import * as tf from '@tensorflow/tfjs-core';
+import {flashAttention} from '../../src/index.js';
+import type {BenchCase, Contender} from '../cases.js';
+import type {Inputs} from './inputs.js';
+
+/** One call: its results by name, `output` or `dq`, `dk` and `dv`. The caller disposes them. */
+export type Call = () => Record<string, tf.Tensor4D>;
+
+type Attend = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D) => tf.Tensor4D;
+
+/** A mask value far below any score, yet harmless when a score is added to it in float32. */
+const hidden = -1e9;
+
+/**
+ * The attention of a contender; makes what it needs before its first call, so call it after the count of bytes began.
+ */
+export function attentionOf({contender, causal, sequence, depth}: BenchCase): Attend {
+  const makers: Record<Contender, () => Attend> = {
+    flash: () => (q, k, v) => flashAttention(q, k, v, {causal}),
+    unfused: () => unfused(1 / Math.sqrt(depth), causal ? causalMask(sequence) : undefined),
+  };
+  return makers[contender]();
+}
+
+export function forwardCall(attend: Attend, {q, k, v}: Inputs): Call {
+  return () => ({output: tf.tidy(() => attend(q, k, v))});
+}
+
+/** Gradients of Σ output·weights with respect to q, k and v. */
+export function gradientCall(attend: Attend, {q, k, v}: Inputs, weights: tf.Tensor4D): Call {
+  const weightedSum = (...qkv: tf.Tensor[]) => {
+    const [queries, keys, values] = qkv as tf.Tensor4D[];
+    return tf.sum(tf.mul(attend(queries, keys, values), weights));
+  };
+  const gradients = tf.grads(weightedSum);
+  return () => {
+    const [dq, dk, dv] = gradients([q, k, v]) as tf.Tensor4D[];
+    return {dq, dk, dv};
+  };
+}
+
+/** The formula as one writes it with tfjs alone: the score matrix exists, once per step. */
+function unfused(scale: number, mask: tf.Tensor2D | undefined): Attend {
+  return (q, k, v) => {
+    const scores = tf.mul(tf.matMul(q, k, false, true), scale);
+    return tf.matMul(tf.softmax(mask ? tf.add(scores, mask) : scores), v);
+  };
+}
+
+function causalMask(sequence: number): tf.Tensor2D {
+  const values = new Float32Array(sequence * sequence);
+  for (let i = 0; i < sequence; i++) values.fill(hidden, i * sequence + i + 1, (i + 1) * sequence);
+  return tf.tensor2d(values, [sequence, sequence]);
+}

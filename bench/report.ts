@@ -1,0 +1,163 @@
+/** Turns outcomes into a Markdown report: what was measured on, a table of times, a table of memory, and the failures. */
+import type {BrowserDescription} from './browser_session.js';
+import {type BenchCase, type Contender, flopCount, type Problem, problemName} from './cases.js';
+import type {Measurement, Outcome} from './measurement.js';
+
+export interface CaseResult {
+  benchCase: BenchCase;
+  outcome: Outcome;
+}
+
+export interface Run extends BrowserDescription {
+  /** ISO 8601 date and time of the start. */
+  date: string;
+  suite: string;
+  stockDevice: boolean;
+  results: CaseResult[];
+}
+
+/** Both contenders on the same problem. */
+interface Row {
+  problem: Problem;
+  outcomes: Partial<Record<Contender, Outcome>>;
+}
+
+const mebi = 2 ** 20;
+const absent = '–';
+
+export function markdownReport(run: Run): string {
+  const rows = rowsOf(run.results);
+  const timed = rows.filter(({problem}) => problem.timed);
+  const sections = [
+    heading(run),
+    timed.length > 0 ? timeTable(timed) : '',
+    `## Peak GPU memory of one call above its inputs, MiB\n\n${memoryTable(rows)}`,
+    failureList(run.results),
+  ];
+  return `${sections.filter(Boolean).join('\n\n')}\n`;
+}
+
+/** One line for the terminal. */
+export function resultLine({benchCase, outcome}: CaseResult): string {
+  const name = `${benchCase.contender.padEnd(7)} ${problemName(benchCase)}`;
+  if (!outcome.ok) return `${name}: ${outcome.reason}`;
+  const {milliseconds, peakBytes} = outcome.measurement;
+  const time = milliseconds === undefined ? [] : [`${formatTime(milliseconds)} ms`, formatRate(benchCase, milliseconds)];
+  return `${name}: ${[...time, `${formatMebi(peakBytes)} MiB`].join(', ')}`;
+}
+
+/** A name for the adapter that can stand in a file name. */
+export function adapterSlug({adapter, drivers}: BrowserDescription): string {
+  const words = [adapter.vendor, adapter.description || drivers[0] || adapter.architecture].filter(Boolean).join(' ');
+  const known = /swiftshader/i.test(words) ? 'swiftshader' : words;
+  return known
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-+|-+$/g, '')
+    .slice(0, 60);
+}
+
+function heading({date, suite, adapter, drivers, webglRenderer, browser, stockDevice}: Run): string {
+  const facts = [
+    ['Date', date],
+    ['WebGPU adapter', Object.entries(adapter).map(([name, value]) => `${name} ${value}`).join(', ')],
+    ['WebGPU device', stockDevice ? "tfjs's own" : 'registerFlashBackend'],
+    ['WebGL renderer', webglRenderer],
+    ['Driver', drivers.join('; ')],
+    ['Browser', browser],
+    ['Suite', suite],
+  ];
+  return `# Benchmark of ${date.slice(0, 10)}\n\n${facts.map(([name, value]) => `- ${name}: ${value}`).join('\n')}`;
+}
+
+function timeTable(rows: Row[]): string {
+  const lines = rows.map((row) => {
+    const {flash, unfused} = row.outcomes;
+    return [...problemCells(row.problem), ...timeCells(row, flash), ...timeCells(row, unfused), ratioCell(row)];
+  });
+  const columns = ['flash ms', 'flash rate', 'unfused ms', 'unfused rate', 'faster'];
+  return `## Time of one call\n\n${table([...problemColumns, ...columns], lines)}`;
+}
+
+function memoryTable(rows: Row[]): string {
+  const lines = rows.map(({problem, outcomes: {flash, unfused}}) => {
+    const bytes = [flash, unfused].map((outcome) => measurementOf(outcome)?.peakBytes);
+    const [ours, theirs] = bytes;
+    const less = ours && theirs ? `${(theirs / ours).toFixed(1)}×` : absent;
+    return [...problemCells(problem), memoryCell(flash), memoryCell(unfused), less];
+  });
+  return table([...problemColumns, 'flash', 'unfused', 'less'], lines);
+}
+
+const problemColumns = ['backend', 'pass', 'mask', 'B', 'H', 'S', 'D'];
+
+function problemCells({backend, pass, causal, batch, heads, sequence, depth}: Problem): string[] {
+  return [backend, pass, causal ? 'causal' : 'full', ...[batch, heads, sequence, depth].map(String)];
+}
+
+function timeCells({problem}: Row, outcome: Outcome | undefined): string[] {
+  const milliseconds = measurementOf(outcome)?.milliseconds;
+  if (milliseconds === undefined) return [outcome?.ok === false ? shortReason(outcome.reason) : absent, absent];
+  return [formatTime(milliseconds), formatRate(problem, milliseconds)];
+}
+
+function memoryCell(outcome: Outcome | undefined): string {
+  if (outcome?.ok === false) return shortReason(outcome.reason);
+  return outcome ? formatMebi(outcome.measurement.peakBytes) : absent;
+}
+
+function ratioCell({outcomes}: Row): string {
+  const ours = measurementOf(outcomes.flash)?.milliseconds;
+  const theirs = measurementOf(outcomes.unfused)?.milliseconds;
+  return ours && theirs ? `${(theirs / ours).toFixed(2)}×` : absent;
+}
+
+function failureList(results: CaseResult[]): string {
+  const lines = results.flatMap(({benchCase, outcome}) =>
+    outcome.ok ? [] : [`- ${benchCase.contender} ${problemName(benchCase)}: ${oneLine(outcome.reason)}`],
+  );
+  return lines.length > 0 ? `## Cases without a figure, and why\n\n${lines.join('\n')}` : '';
+}
+
+function rowsOf(results: CaseResult[]): Row[] {
+  const rows = new Map<string, Row>();
+  for (const {benchCase, outcome} of results) {
+    const name = problemName(benchCase);
+    const row = rows.get(name) ?? {problem: benchCase, outcomes: {}};
+    row.outcomes[benchCase.contender] = outcome;
+    rows.set(name, row);
+  }
+  return [...rows.values()];
+}
+
+function measurementOf(outcome: Outcome | undefined): Measurement | undefined {
+  return outcome?.ok ? outcome.measurement : undefined;
+}
+
+/** What stands before the details: `wrong answer`, `device error`, `out of memory`, `timed out`, or `does not run`. */
+function shortReason(reason: string): string {
+  const kinds = ['wrong answer', 'device error', 'out of memory', 'timed out'];
+  return kinds.find((kind) => reason.startsWith(kind)) ?? 'does not run';
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, ' ').slice(0, 300);
+}
+
+function table(columns: string[], lines: string[][]): string {
+  const row = (cells: string[]) => `| ${cells.join(' | ')} |`;
+  return [row(columns), row(columns.map(() => '---')), ...lines.map(row)].join('\n');
+}
+
+function formatRate(problem: Problem, milliseconds: number): string {
+  const teraflops = flopCount(problem) / milliseconds / 1e9;
+  return teraflops < 0.1 ? `${(teraflops * 1000).toPrecision(3)} GFLOP/s` : `${teraflops.toPrecision(3)} TFLOP/s`;
+}
+
+function formatTime(milliseconds: number): string {
+  return milliseconds >= 100 ? milliseconds.toFixed(0) : milliseconds.toPrecision(3);
+}
+
+function formatMebi(bytes: number): string {
+  return (bytes / mebi).toFixed(1);
+}

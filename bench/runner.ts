@@ -1,0 +1,109 @@
+/**
+ * The program behind `npm run bench`, bundled by pack.js beside the page it drives: chooses the cases, runs them and
+ * writes the results. It needs Node.js, a browser, and playwright-core beside it; no network and no sources.
+ */
+import {mkdir, readFile, writeFile} from 'node:fs/promises';
+import {createServer, type Server} from 'node:http';
+import type {AddressInfo} from 'node:net';
+import {dirname, join} from 'node:path';
+import {fileURLToPath} from 'node:url';
+import {browserFlags, findBrowser} from '../scripts/find_browser.js';
+import {BrowserSession, type BrowserDescription} from './browser_session.js';
+import {contenders, suite, type SuiteName} from './cases.js';
+import {type Options, readOptions, usage} from './options.js';
+import {adapterSlug, type CaseResult, markdownReport, resultLine, type Run} from './report.js';
+
+const here = dirname(fileURLToPath(import.meta.url));
+
+async function runBench(args: string[]): Promise<void> {
+  const options = readOptions(args);
+  if (options === 'help') {
+    console.log(usage);
+    return;
+  }
+  const server = await servePage();
+  const gpuFlags = process.env.GPU_FLAGS?.split(/\s+/).filter(Boolean);
+  const session = new BrowserSession({
+    executablePath: await findBrowser(),
+    flags: gpuFlags ?? browserFlags,
+    url: `http://localhost:${(server.address() as AddressInfo).port}/`,
+  });
+  try {
+    const description = await session.describe();
+    printDescription(description);
+    if (gpuFlags && !options.allowSoftware) refuseSoftware(description);
+    await report(await measureAll(session, description, options), options.out);
+  } finally {
+    await session.close();
+    server.close();
+  }
+}
+
+async function measureAll(session: BrowserSession, description: BrowserDescription, options: Options): Promise<Run> {
+  const {stockDevice} = options;
+  const name: SuiteName = options.suite ?? (isSoftware(description) ? 'software' : 'gpu');
+  const {problems, limitSeconds} = suite(name, options.filter);
+  if (problems.length === 0) throw new Error('No case fits these options.');
+  const run: Run = {...description, date: new Date().toISOString(), suite: name, stockDevice, results: []};
+  console.log(`${run.date}, suite ${name}, ${problems.length} problems\n`);
+  for (const problem of problems) {
+    for (const contender of contenders) {
+      const benchCase = {...problem, contender, stockDevice};
+      const outcome = await session.measure(benchCase, options.limitSeconds ?? limitSeconds);
+      const result: CaseResult = {benchCase, outcome};
+      run.results.push(result);
+      console.log(resultLine(result));
+    }
+  }
+  return run;
+}
+
+async function report(run: Run, folder: string): Promise<void> {
+  const markdown = markdownReport(run);
+  const path = join(folder, `${adapterSlug(run)}-${run.date.slice(0, 10)}`);
+  await mkdir(folder, {recursive: true});
+  await writeFile(`${path}.json`, `${JSON.stringify(run, null, 2)}\n`);
+  await writeFile(`${path}.md`, markdown);
+  console.log(`\n${markdown}\nWritten to ${path}.json and ${path}.md`);
+}
+
+function printDescription({adapter, webglRenderer, drivers, browser}: BrowserDescription): void {
+  console.log(`WebGPU adapter: ${JSON.stringify(adapter)}`);
+  console.log(`WebGL renderer: ${webglRenderer}`);
+  console.log(`Driver: ${drivers.join('; ')}`);
+  console.log(`Browser: ${browser}`);
+}
+
+function isSoftware({adapter, webglRenderer}: BrowserDescription): boolean {
+  return [...Object.values(adapter), webglRenderer].some((text) => /swiftshader|llvmpipe/i.test(text));
+}
+
+/** Without the right flags a browser falls back to a software GPU without a word. */
+function refuseSoftware(description: BrowserDescription): void {
+  if (!isSoftware(description)) return;
+  throw new Error('GPU_FLAGS is set, yet a software GPU answers; correct the flags or pass --allow-software.');
+}
+
+async function servePage(): Promise<Server> {
+  const script = await readFile(join(here, 'page.js'));
+  const server = createServer((request, response) => {
+    if (request.url === '/page.js') {
+      response.setHeader('Content-Type', 'text/javascript').end(script);
+    } else if (request.url === '/') {
+      response
+        .setHeader('Content-Type', 'text/html')
+        .end('<!doctype html><meta charset="utf-8"><title>Benchmark</title><script src="page.js"></script>');
+    } else {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve));
+  return server;
+}
+
+try {
+  await runBench(process.argv.slice(2));
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}
