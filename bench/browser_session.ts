@@ -27,7 +27,9 @@ export class BrowserSession {
   async describe(): Promise<BrowserDescription> {
     const browser = await this.open();
     const page = await this.newPage(browser);
-    const described = await page.evaluate(() => (globalThis as typeof globalThis & {bench: BenchPage}).bench.describe());
+    const described = await page.evaluate(() =>
+      (globalThis as typeof globalThis & {bench: BenchPage}).bench.describe(),
+    );
     await page.context().close();
     return {...described, browser: `Chromium ${browser.version()}`, drivers: await readDrivers(browser)};
   }

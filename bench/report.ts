@@ -42,7 +42,8 @@ export function resultLine({benchCase, outcome}: CaseResult): string {
   const name = `${benchCase.contender.padEnd(7)} ${problemName(benchCase)}`;
   if (!outcome.ok) return `${name}: ${outcome.reason}`;
   const {milliseconds, peakBytes} = outcome.measurement;
-  const time = milliseconds === undefined ? [] : [`${formatTime(milliseconds)} ms`, formatRate(benchCase, milliseconds)];
+  const time =
+    milliseconds === undefined ? [] : [`${formatTime(milliseconds)} ms`, formatRate(benchCase, milliseconds)];
   return `${name}: ${[...time, `${formatMebi(peakBytes)} MiB`].join(', ')}`;
 }
 
@@ -60,7 +61,12 @@ export function adapterSlug({adapter, drivers}: BrowserDescription): string {
 function heading({date, suite, adapter, drivers, webglRenderer, browser, stockDevice}: Run): string {
   const facts = [
     ['Date', date],
-    ['WebGPU adapter', Object.entries(adapter).map(([name, value]) => `${name} ${value}`).join(', ')],
+    [
+      'WebGPU adapter',
+      Object.entries(adapter)
+        .map(([name, value]) => `${name} ${value}`)
+        .join(', '),
+    ],
     ['WebGPU device', stockDevice ? "tfjs's own" : 'registerFlashBackend'],
     ['WebGL renderer', webglRenderer],
     ['Driver', drivers.join('; ')],

@@ -8,10 +8,10 @@ import type {AddressInfo} from 'node:net';
 import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {browserFlags, findBrowser} from '../scripts/find_browser.js';
-import {BrowserSession, type BrowserDescription} from './browser_session.js';
-import {contenders, suite, type SuiteName} from './cases.js';
+import {type BrowserDescription, BrowserSession} from './browser_session.js';
+import {contenders, type SuiteName, suite} from './cases.js';
 import {type Options, readOptions, usage} from './options.js';
-import {adapterSlug, type CaseResult, markdownReport, resultLine, type Run} from './report.js';
+import {adapterSlug, type CaseResult, markdownReport, type Run, resultLine} from './report.js';
 
 const here = dirname(fileURLToPath(import.meta.url));
 
@@ -24,7 +24,7 @@ async function runBench(args: string[]): Promise<void> {
   const server = await servePage();
   const gpuFlags = process.env.GPU_FLAGS?.split(/\s+/).filter(Boolean);
   const session = new BrowserSession({
-    executablePath: await findBrowser(),
+    executablePath: findBrowser(),
     flags: gpuFlags ?? browserFlags,
     url: `http://localhost:${(server.address() as AddressInfo).port}/`,
   });

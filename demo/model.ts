@@ -22,55 +22,19 @@ const initialDeviation = 0.05;
 /** Added to a mean square so that its root can be divided by. */
 const epsilon = 1e-5;
 
+type Vector = tf.Variable<tf.Rank.R1>;
+type Matrix = tf.Variable<tf.Rank.R2>;
+
 export class AttentionModel {
-  private readonly byteEmbedding: tf.Variable;
-  private readonly positionEmbedding: tf.Variable;
-  private readonly attentionGain: tf.Variable;
-  private readonly query: tf.Variable;
-  private readonly key: tf.Variable;
-  private readonly value: tf.Variable;
-  private readonly attentionOutput: tf.Variable;
-  private readonly perceptronGain: tf.Variable;
-  private readonly hiddenLayer: tf.Variable;
-  private readonly hiddenBias: tf.Variable;
-  private readonly perceptronOutput: tf.Variable;
-  private readonly finalGain: tf.Variable;
-  private readonly toLogits: tf.Variable;
+  private readonly weights: ReturnType<typeof initialWeights>;
 
   constructor(readonly sizes: ModelSizes) {
-    const {context, width, hidden} = sizes;
-    this.byteEmbedding = matrix(vocabularySize, width);
-    this.positionEmbedding = matrix(context, width);
-    this.attentionGain = gain(width);
-    this.query = matrix(width, width);
-    this.key = matrix(width, width);
-    this.value = matrix(width, width);
-    this.attentionOutput = matrix(width, width);
-    this.perceptronGain = gain(width);
-    this.hiddenLayer = matrix(width, hidden);
-    this.hiddenBias = tf.variable(tf.zeros([hidden]));
-    this.perceptronOutput = matrix(hidden, width);
-    this.finalGain = gain(width);
-    this.toLogits = matrix(width, vocabularySize);
+    this.weights = initialWeights(sizes);
   }
 
   /** What the optimizer changes. */
   get variables(): tf.Variable[] {
-    return [
-      this.byteEmbedding,
-      this.positionEmbedding,
-      this.attentionGain,
-      this.query,
-      this.key,
-      this.value,
-      this.attentionOutput,
-      this.perceptronGain,
-      this.hiddenLayer,
-      this.hiddenBias,
-      this.perceptronOutput,
-      this.finalGain,
-      this.toLogits,
-    ];
+    return Object.values(this.weights);
   }
 
   get parameterCount(): number {
@@ -90,13 +54,14 @@ export class AttentionModel {
     return tf.tidy(() => {
       const [batch] = tokens.shape;
       const {context, width} = this.sizes;
+      const {byteEmbedding, positionEmbedding, attentionGain, perceptronGain, finalGain, toLogits} = this.weights;
       // A product with one-hot rows rather than a gather, whose gradient is slow on a GPU.
-      const bytes = tf.matMul(oneHot(tokens), this.byteEmbedding as tf.Tensor2D);
-      const embedded = tf.add(bytes.reshape([batch, context, width]), this.positionEmbedding);
+      const bytes = tf.matMul(oneHot(tokens), byteEmbedding);
+      const embedded = tf.add(bytes.reshape([batch, context, width]), positionEmbedding);
       let stream = embedded.reshape<tf.Tensor2D>([batch * context, width]);
-      stream = tf.add(stream, this.attend(normalize(stream, this.attentionGain), batch));
-      stream = tf.add(stream, this.perceive(normalize(stream, this.perceptronGain)));
-      return tf.matMul(normalize(stream, this.finalGain), this.toLogits as tf.Tensor2D);
+      stream = tf.add(stream, this.attend(normalize(stream, attentionGain), batch));
+      stream = tf.add(stream, this.perceive(normalize(stream, perceptronGain)));
+      return tf.matMul(normalize(stream, finalGain), toLogits);
     });
   }
 
@@ -108,21 +73,48 @@ export class AttentionModel {
   private attend(x: tf.Tensor2D, batch: number): tf.Tensor2D {
     const {context, width, heads} = this.sizes;
     // A projection's columns are the heads side by side: in the order BSHD, so that nothing needs to be transposed.
-    const project = (weights: tf.Variable) =>
-      tf.matMul(x, weights as tf.Tensor2D).reshape<tf.Tensor4D>([batch, context, heads, width / heads]);
-    const [q, k, v] = [this.query, this.key, this.value].map(project);
-    const attended = tf.flashAttention(q, k, v, {causal: true, order: 'BSHD'});
-    return tf.matMul(attended.reshape<tf.Tensor2D>([batch * context, width]), this.attentionOutput as tf.Tensor2D);
+    const project = (weights: Matrix) =>
+      tf.matMul(x, weights).reshape<tf.Tensor4D>([batch, context, heads, width / heads]);
+    const {query, key, value, attentionOutput} = this.weights;
+    const attended = tf.flashAttention(project(query), project(key), project(value), {causal: true, order: 'BSHD'});
+    return tf.matMul(attended.reshape<tf.Tensor2D>([batch * context, width]), attentionOutput);
   }
 
   private perceive(x: tf.Tensor2D): tf.Tensor2D {
-    const hidden = tf.relu(tf.add(tf.matMul(x, this.hiddenLayer as tf.Tensor2D), this.hiddenBias));
-    return tf.matMul(hidden as tf.Tensor2D, this.perceptronOutput as tf.Tensor2D);
+    const {hiddenLayer, hiddenBias, perceptronOutput} = this.weights;
+    const hidden: tf.Tensor2D = tf.add(tf.matMul(x, hiddenLayer), hiddenBias);
+    return tf.matMul(tf.relu(hidden), perceptronOutput);
   }
 }
 
+function initialWeights({context, width, hidden}: ModelSizes) {
+  return {
+    byteEmbedding: matrix(vocabularySize, width),
+    positionEmbedding: matrix(context, width),
+    attentionGain: vector(width, 1),
+    query: matrix(width, width),
+    key: matrix(width, width),
+    value: matrix(width, width),
+    attentionOutput: matrix(width, width),
+    perceptronGain: vector(width, 1),
+    hiddenLayer: matrix(width, hidden),
+    hiddenBias: vector(hidden, 0),
+    perceptronOutput: matrix(hidden, width),
+    finalGain: vector(width, 1),
+    toLogits: matrix(width, vocabularySize),
+  };
+}
+
+function matrix(rows: number, columns: number): Matrix {
+  return tf.tidy(() => tf.variable(tf.randomNormal<tf.Rank.R2>([rows, columns], 0, initialDeviation)));
+}
+
+function vector(length: number, value: number): Vector {
+  return tf.tidy(() => tf.variable(tf.fill<tf.Rank.R1>([length], value)));
+}
+
 /** Divides each row by its root mean square and multiplies it by the learnt gain. */
-function normalize(rows: tf.Tensor2D, gains: tf.Variable): tf.Tensor2D {
+function normalize(rows: tf.Tensor2D, gains: Vector): tf.Tensor2D {
   const meanSquare = tf.mean(tf.square(rows), 1, true);
   return tf.mul(tf.mul(rows, tf.rsqrt(tf.add(meanSquare, epsilon))), gains);
 }
@@ -130,12 +122,4 @@ function normalize(rows: tf.Tensor2D, gains: tf.Variable): tf.Tensor2D {
 /** int32 [B, S] to float32 [B·S, 256]. */
 function oneHot(tokens: tf.Tensor2D): tf.Tensor2D {
   return tf.oneHot(tokens.flatten(), vocabularySize).toFloat() as tf.Tensor2D;
-}
-
-function matrix(rows: number, columns: number): tf.Variable {
-  return tf.tidy(() => tf.variable(tf.randomNormal([rows, columns], 0, initialDeviation)));
-}
-
-function gain(width: number): tf.Variable {
-  return tf.tidy(() => tf.variable(tf.ones([width])));
 }

@@ -1,11 +1,11 @@
 /**
- * Compares a call's results with the float64 oracle, on some heads and some query rows, so that a long sequence stays
+ * Compares the results of a call with the float64 oracle, on some heads and some query rows, so that a long sequence stays
  * cheap. No time counts whose answer has not passed here.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import {type AttentionProblem, attentionBackward, attentionForward} from '../../kernels/cpu/attention_rows.js';
 import type {Problem} from '../cases.js';
-import type {Call} from './contenders.js';
+import type {Results} from './contenders.js';
 import type {InputValues} from './inputs.js';
 
 /** Largest error allowed, as a part of the root mean square of the right answer: ten times what float32 needs here. */
@@ -16,9 +16,12 @@ type Matrix = Float32Array;
 type Head = Record<keyof InputValues, Matrix>;
 
 /** Relative error of every result. Throws where one is too large. */
-export async function checkForward(problem: Problem, values: InputValues, call: Call): Promise<Record<string, number>> {
+export async function checkForward(
+  problem: Problem,
+  values: InputValues,
+  {output}: Results,
+): Promise<Record<string, number>> {
   const error = new ErrorMeter();
-  const {output} = call();
   await forEachHead(problem, values, async (head, place) => {
     const actual = await readHead(output, problem, place);
     for (const row of sampledRows(problem.sequence)) {
@@ -26,7 +29,6 @@ export async function checkForward(problem: Problem, values: InputValues, call: 
       error.compare(rowOf(actual, row, problem.depth), expected);
     }
   });
-  output.dispose();
   return {output: error.within('output')};
 }
 
@@ -37,11 +39,10 @@ export async function checkForward(problem: Problem, values: InputValues, call: 
 export async function checkGradients(
   problem: Problem,
   values: InputValues,
-  call: Call,
+  results: Results,
 ): Promise<Record<string, number>> {
   const dqError = new ErrorMeter();
   const sumError = new ErrorMeter();
-  const results = call();
   await forEachHead(problem, values, async (head, place) => {
     const dq = await readHead(results.dq, problem, place);
     for (const row of sampledRows(problem.sequence)) {
@@ -51,28 +52,25 @@ export async function checkGradients(
     const dv = await readHead(results.dv, problem, place);
     sumError.compare(columnSums(dv, problem.depth), columnSums(head.weights, problem.depth));
   });
-  tf.dispose(results);
   return {dq: dqError.within('dq'), dvSums: sumError.within('dv (sum of its rows)')};
 }
 
 /**
- * Checks dk and dv at every key. Each is a sum over all query rows, too many for the oracle; `call` must therefore have
- * been given `sparseWeights`, with which only the sampled rows contribute.
+ * Checks dk and dv at every key. Each is a sum over all query rows, too many for the oracle; the results must
+ * therefore come from `sparseWeights`, with which only the sampled rows contribute.
  */
 export async function checkKeyGradients(
   problem: Problem,
   values: InputValues,
-  call: Call,
+  results: Results,
 ): Promise<Record<string, number>> {
   const errors = {dk: new ErrorMeter(), dv: new ErrorMeter()};
-  const results = call();
   await forEachHead(problem, values, async (head, place) => {
     const expected = keyGradients(problem, head);
     for (const name of ['dk', 'dv'] as const) {
       errors[name].compare(await readHead(results[name], problem, place), expected[name]);
     }
   });
-  tf.dispose(results);
   return {dk: errors.dk.within('dk'), dv: errors.dv.within('dv')};
 }
 

@@ -4,10 +4,11 @@ import {flashAttention} from '../../src/index.js';
 import type {BenchCase, Contender} from '../cases.js';
 import type {Inputs} from './inputs.js';
 
-/** One call: its results by name, `output` or `dq`, `dk` and `dv`. The caller disposes them. */
-export type Call = () => Record<string, tf.Tensor4D>;
+/** What a call computes, by name: `output`, or `dq`, `dk` and `dv`. The caller disposes it. */
+export type Results = Record<string, tf.Tensor4D>;
+export type Call = () => Results;
 
-type Attend = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D) => tf.Tensor4D;
+export type Attend = (q: tf.Tensor4D, k: tf.Tensor4D, v: tf.Tensor4D) => tf.Tensor4D;
 
 /** A mask value far below any score, yet harmless when a score is added to it in float32. */
 const hidden = -1e9;

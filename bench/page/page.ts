@@ -5,8 +5,8 @@ import type {BenchCase} from '../cases.js';
 import type {BenchPage, Measurement, Outcome} from '../measurement.js';
 import {checkForward, checkGradients, checkKeyGradients, sparseWeights} from './answer_check.js';
 import {describeAdapter, type OpenBackend, openBackend} from './backend.js';
-import {attentionOf, type Call, forwardCall, gradientCall} from './contenders.js';
-import {randomInputs, upload, uploadInputs} from './inputs.js';
+import {type Attend, attentionOf, forwardCall, gradientCall} from './contenders.js';
+import {type Inputs, type InputValues, randomInputs, upload, uploadInputs} from './inputs.js';
 import {finished, timeCall} from './timing.js';
 
 async function measure(benchCase: BenchCase): Promise<Outcome> {
@@ -30,30 +30,36 @@ async function measureOn(backend: OpenBackend, benchCase: BenchCase): Promise<Me
   const attend = attentionOf(benchCase);
   const forward = benchCase.pass === 'forward';
   const call = forward ? forwardCall(attend, inputs) : gradientCall(attend, inputs, inputs.weights);
-  await runOnce(call);
+  const results = call();
+  await finished(results);
   const memory = {peakBytes: bytes.peakBytes(), backendBytes: bytes.backendBytes()};
   await faults.check();
 
-  let errors: Record<string, number>;
-  if (forward) {
-    errors = await checkForward(benchCase, values, call);
-  } else {
-    errors = await checkGradients(benchCase, values, call);
-    const sparse = upload(backend, benchCase, sparseWeights(benchCase, values.weights));
-    const keyCall = gradientCall(attend, inputs, sparse);
-    Object.assign(errors, await checkKeyGradients(benchCase, values, keyCall));
-    sparse.dispose();
-  }
+  const errors = forward
+    ? await checkForward(benchCase, values, results)
+    : {
+        ...(await checkGradients(benchCase, values, results)),
+        ...(await keyGradientErrors(backend, benchCase, values, inputs, attend)),
+      };
+  tf.dispose(results);
 
   const timing = benchCase.timed ? await timeCall(call) : {};
   await faults.check();
   return {...timing, ...memory, errors};
 }
 
-async function runOnce(call: Call): Promise<void> {
-  const results = call();
-  await finished(results);
-  tf.dispose(results);
+async function keyGradientErrors(
+  backend: OpenBackend,
+  benchCase: BenchCase,
+  values: InputValues,
+  inputs: Inputs,
+  attend: Attend,
+): Promise<Record<string, number>> {
+  const weights = upload(backend, benchCase, sparseWeights(benchCase, values.weights));
+  const results = gradientCall(attend, inputs, weights)();
+  const errors = await checkKeyGradients(benchCase, values, results);
+  tf.dispose([weights, results]);
+  return errors;
 }
 
 function messageOf(error: unknown): string {

@@ -1,4 +1,6 @@
 /** CPU kernels of attention: host arrays in, the float64 loops of attention_rows.ts, float32 out. */
+
+import type {MathBackendCPU} from '@tensorflow/tfjs-backend-cpu';
 import type {
   KernelConfig,
   KernelFunc,
@@ -7,7 +9,6 @@ import type {
   TensorInfo,
   TypedArray,
 } from '@tensorflow/tfjs-core';
-import type {MathBackendCPU} from '@tensorflow/tfjs-backend-cpu';
 import {
   FlashAttention,
   type FlashAttentionAttrs,
@@ -40,23 +41,20 @@ function forward(call: CpuCall): TensorInfo[] {
 }
 
 function backward(call: CpuCall): TensorInfo[] {
-  const {q, k, v} = call.inputs;
+  const {q, k, v} = call.inputs as FlashAttentionInputs;
   const backend = call.backend as MathBackendCPU;
   const {dq, dk, dv} = gradients(call);
-  return [
-    makeFloat32(backend, q.shape, dq),
-    makeFloat32(backend, k.shape, dk),
-    makeFloat32(backend, v.shape, dv),
-  ];
+  return [makeFloat32(backend, q.shape, dq), makeFloat32(backend, k.shape, dk), makeFloat32(backend, v.shape, dv)];
 }
 
 function biasBackward(call: CpuCall): TensorInfo {
-  return makeFloat32(call.backend as MathBackendCPU, call.inputs.bias.shape, gradients(call).dBias as Float64Array);
+  const bias = call.inputs.bias as TensorInfo;
+  return makeFloat32(call.backend as MathBackendCPU, bias.shape, gradients(call).dBias as Float64Array);
 }
 
 function slopesBackward(call: CpuCall): TensorInfo {
-  const {dSlopes} = gradients(call);
-  return makeFloat32(call.backend as MathBackendCPU, call.inputs.alibiSlopes.shape, dSlopes as Float64Array);
+  const slopes = call.inputs.alibiSlopes as TensorInfo;
+  return makeFloat32(call.backend as MathBackendCPU, slopes.shape, gradients(call).dSlopes as Float64Array);
 }
 
 function gradients(call: CpuCall): AttentionGradients {

@@ -15,8 +15,8 @@ import {
   mul,
   notEqual,
   onesLike,
-  squeeze,
   square,
+  squeeze,
   sub,
   sum,
   type Tensor3D,
@@ -72,11 +72,7 @@ export function applyDropout(values: Tensor4D, {keep}: ChunkSoftmax): Tensor4D {
  * Gradient of the scores as the softmax gets them, from that of the probabilities after dropout and that of lse,
  * [B, H, rows, 1].
  */
-export function scoreGradient(
-  softmax: ChunkSoftmax,
-  dDropped: Tensor4D,
-  dLse?: Tensor4D,
-): Tensor4D {
+export function scoreGradient(softmax: ChunkSoftmax, dDropped: Tensor4D, dLse?: Tensor4D): Tensor4D {
   const {probabilities} = softmax;
   const dProbabilities = applyDropout(dDropped, softmax);
   const rowMean = sum(mul(probabilities, dProbabilities), 3, true);
@@ -122,18 +118,26 @@ function visibleScores(problem: AttentionProblem, chunk: QueryChunk, scores: Ten
   if (keyLengths) conditions.push(less(keyIndices(sizes.keys), keyLengths));
   if (queryLengths) conditions.push(less(queryIndices(chunk), queryLengths));
   if (mask) conditions.push(rowsOf(mask, chunk));
-  const factors = [...conditions, logicalNot(less<Tensor4D>(scores, HIDDEN_BELOW))].map((bool) => cast(bool, 'float32'));
+  const factors = [...conditions, logicalNot(less<Tensor4D>(scores, HIDDEN_BELOW))].map((bool) =>
+    cast(bool, 'float32'),
+  );
   return factors.reduce((all, one) => mul(all, one));
 }
 
 /** [1, 1, 1, Sk]; float32, exact up to 2²⁴, because that is what every backend computes with. */
 function keyIndices(keys: number): Tensor4D {
-  return tensor4d(Float32Array.from({length: keys}, (_, key) => key), [1, 1, 1, keys]);
+  return tensor4d(
+    Float32Array.from({length: keys}, (_, key) => key),
+    [1, 1, 1, keys],
+  );
 }
 
 /** [1, 1, rows, 1] */
 function queryIndices({begin, rows}: QueryChunk): Tensor4D {
-  return tensor4d(Float32Array.from({length: rows}, (_, row) => begin + row), [1, 1, rows, 1]);
+  return tensor4d(
+    Float32Array.from({length: rows}, (_, row) => begin + row),
+    [1, 1, rows, 1],
+  );
 }
 
 /** Made on the host: tfjs has no integer arithmetic that wraps around, which the generator needs. */

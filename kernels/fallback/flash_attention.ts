@@ -39,13 +39,7 @@ import {
   transposeMatrices,
   ungroupHeads,
 } from './attention_problem.js';
-import {
-  applyDropout,
-  type ChunkSoftmax,
-  chunkSoftmax,
-  offsetsFromDiagonal,
-  scoreGradient,
-} from './chunk_softmax.js';
+import {applyDropout, type ChunkSoftmax, chunkSoftmax, offsetsFromDiagonal, scoreGradient} from './chunk_softmax.js';
 import {type Contribution, overQueryChunks, type QueryChunk} from './query_chunks.js';
 
 /** Makes attention available on a backend that has no kernel of its own; does nothing where there is one. */

@@ -18,7 +18,7 @@ export type Contribution = {
 };
 
 /** Scores of a chunk, over all batches and heads: 2 MiB of float32, which stays in a CPU's cache. */
-const SCORES_PER_CHUNK = 2 ** 19;
+const SCORES_PER_CHUNK = 2 ** 20;
 
 /** Below this many rows the matrix products degenerate to dot products. Still linear in S: S·B·H·8 scores. */
 const MIN_ROWS = 8;
@@ -29,10 +29,7 @@ function* queryChunks({batch, heads, queries, keys}: AttentionSizes): Generator<
 }
 
 /** Joins the rows and adds up the terms of all chunks; everything else that `contribute` makes is freed chunk by chunk. */
-export function overQueryChunks(
-  sizes: AttentionSizes,
-  contribute: (chunk: QueryChunk) => Contribution,
-): Contribution {
+export function overQueryChunks(sizes: AttentionSizes, contribute: (chunk: QueryChunk) => Contribution): Contribution {
   const rows: Tensor[][] = [];
   let sums: Tensor[] = [];
   for (const chunk of queryChunks(sizes)) {

@@ -14,7 +14,7 @@ import {
   type Shader,
 } from './attention_wgsl.js';
 import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
-import {threadGrid, type TileSizes} from './tile_sizes.js';
+import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {declareAccumulators, lines, rowOfSlot, rowQuad, storeRows} from './tile_wgsl.js';
 
 /** Along which axes one element of the bias serves several scores, and what weighs their gradients. */

@@ -9,9 +9,13 @@ export function watchDevice(device: GPUDevice): void {
   void device.lost.then(({message, reason}) => lostReasons.set(device, message || reason));
 }
 
+/** Whether the device was lost since it is watched. */
+export function isLost(device: GPUDevice): boolean {
+  return lostReasons.has(device);
+}
+
 /** Throws if the device is known to be lost. */
 export function assertAlive(device: GPUDevice): void {
   watchDevice(device);
-  const reason = lostReasons.get(device);
-  if (reason !== undefined) throw new Error(`The WebGPU device was lost: ${reason}`);
+  if (isLost(device)) throw new Error(`The WebGPU device was lost: ${lostReasons.get(device)}`);
 }

@@ -13,13 +13,13 @@ import {attentionSizes, shapeInOrder} from '../attention_sizes.js';
 import {attentionParams, attentionVariant} from './attention_params.js';
 import {variantKey} from './attention_wgsl.js';
 import {dispatch} from './dispatch.js';
-import {forwardShader, forwardWorkgroupBytes} from './forward_wgsl.js';
-import {makeHeadTable} from './head_table.js';
 import {
   flashAttentionBackward,
   flashAttentionBiasBackward,
   flashAttentionSlopesBackward,
 } from './flash_attention_backward.js';
+import {forwardShader, forwardWorkgroupBytes} from './forward_wgsl.js';
+import {makeHeadTable} from './head_table.js';
 import {chooseTile} from './tile_sizes.js';
 
 const flashAttention: KernelFunc = (call) => {

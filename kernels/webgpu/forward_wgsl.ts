@@ -20,8 +20,15 @@ import {
   scoreFunctions,
   storeFunction,
 } from './attention_wgsl.js';
-import {accumulateColumns, columnWidth, depthChunks, keepLeft, leftOperand, multiplyTransposed} from './tile_products.js';
-import {threadGrid, type TileSizes} from './tile_sizes.js';
+import {
+  accumulateColumns,
+  columnWidth,
+  depthChunks,
+  keepLeft,
+  leftOperand,
+  multiplyTransposed,
+} from './tile_products.js';
+import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {
   addProductFunction,
   declareAccumulators,

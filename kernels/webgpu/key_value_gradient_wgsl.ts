@@ -14,7 +14,7 @@ import {
 } from './attention_wgsl.js';
 import {scoreGradient} from './score_gradient_wgsl.js';
 import {accumulateColumns, columnWidth} from './tile_products.js';
-import {threadGrid, type TileSizes} from './tile_sizes.js';
+import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {declareAccumulators, lines, storeRows} from './tile_wgsl.js';
 
 /** Which of the two gradients a pass makes: both, unless the storage buffers do not suffice. */

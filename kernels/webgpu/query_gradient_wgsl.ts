@@ -11,7 +11,7 @@ import {
 } from './attention_wgsl.js';
 import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {accumulateColumns, columnWidth} from './tile_products.js';
-import {threadGrid, type TileSizes} from './tile_sizes.js';
+import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {declareAccumulators, lines, storeRows} from './tile_wgsl.js';
 
 export function queryGradientShader(variant: AttentionVariant, tile: TileSizes): Shader {

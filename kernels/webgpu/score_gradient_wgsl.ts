@@ -7,24 +7,24 @@
  */
 import {
   type AttentionVariant,
+  dropoutFunction,
   headFunctions,
   loadFunction,
   type Operand,
   operandSource,
   scoreFunctions,
-  dropoutFunction,
 } from './attention_wgsl.js';
 import {statsFunction} from './row_stats.js';
 import {keepLeft, leftOperand, multiplyTransposed} from './tile_products.js';
-import {threadGrid, type TileSizes} from './tile_sizes.js';
+import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {
   addProductFunction,
   declareAccumulators,
   declareColumnMemory,
   declareRowMemory,
   lines,
-  range,
   type RowMemory,
+  range,
   rowMemoryBytes,
   type Source,
 } from './tile_wgsl.js';

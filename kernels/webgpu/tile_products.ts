@@ -4,7 +4,7 @@
  * - scores: acc += left · rightᵀ, where both operands come from storage, row by row ({@link multiplyTransposed});
  * - weighted sums: acc += weights · right, where the weights lie in row memory already ({@link accumulateColumns}).
  */
-import {threadGrid, type TileSizes} from './tile_sizes.js';
+import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {
   loadColumns,
   loadColumnsTransposed,

@@ -11,7 +11,7 @@
  * Invocation (threadRow, threadColumn) owns rows threadRow·threadRows + i and, in a tile of Q column quads, the quads
  * threadColumn, threadColumn + threadsAcross, …
  */
-import {threadGrid, type TileSizes} from './tile_sizes.js';
+import {type TileSizes, threadGrid} from './tile_sizes.js';
 
 /** 0, 1, …, count − 1. */
 export function range(count: number): number[] {

@@ -8,9 +8,9 @@ import {
   type NamedTensorMap,
   reshape,
   type Tensor,
-  Tensor as TensorClass,
   type Tensor1D,
   type Tensor2D,
+  Tensor as TensorClass,
   type TensorLike,
   tensor,
 } from '@tensorflow/tfjs-core';
@@ -228,13 +228,15 @@ function lengthsInput(
 
 /** The values of a tensor if they are on the host already; reading them back from a GPU would stall it. */
 function hostValues(given: Tensor | TensorLike, t: Tensor): ArrayLike<number> | null {
-  if (!(given instanceof TensorClass)) return (Array.isArray(given) ? given : Array.from(given as Int32Array)) as number[];
+  if (!(given instanceof TensorClass))
+    return (Array.isArray(given) ? given : Array.from(given as Int32Array)) as number[];
   return engine().backendName === 'cpu' ? t.dataSync() : null;
 }
 
 function numericAttrs(fail: Fail, options: FlashAttentionOptions, depth: number) {
   const {scale = 1 / Math.sqrt(depth), softcap = 0, causal = false, window = [-1, -1], precision = 'highest'} = options;
-  if (!(Number.isFinite(scale) && scale >= 0)) fail(`scale must be a finite number that is not negative, got ${scale}.`);
+  if (!(Number.isFinite(scale) && scale >= 0))
+    fail(`scale must be a finite number that is not negative, got ${scale}.`);
   if (!(Number.isFinite(softcap) && softcap >= 0)) {
     fail(`softcap must be a finite number that is not negative, got ${softcap}.`);
   }

@@ -3,6 +3,7 @@ import {
   engine,
   type NamedTensorMap,
   op,
+  type Rank,
   reshape,
   type Tensor,
   type Tensor2D,
@@ -123,13 +124,18 @@ export const flashAttentionWithLse = /* @__PURE__ */ op({flashAttentionWithLse_}
 declare module '@tensorflow/tfjs-core/dist/tensor' {
   interface Tensor<R extends Rank = Rank> {
     /** Attention of these queries over `k` and `v`; see `flashAttention`. */
-    flashAttention<T extends Tensor>(this: T, k: T | TensorLike, v: T | TensorLike, options?: FlashAttentionOptions): T;
+    flashAttention<T extends Tensor3D | Tensor4D>(
+      this: T,
+      k: T | TensorLike,
+      v: T | TensorLike,
+      options?: FlashAttentionOptions,
+    ): T;
   }
 }
 
 /** Adds the chained form `q.flashAttention(k, v, options)` to every tensor. */
 export function chainFlashAttention(): void {
   TensorClass.prototype.flashAttention = function (k, v, options) {
-    return flashAttention(this as unknown as Tensor4D, k, v, options) as never;
+    return flashAttention(this, k, v, options);
   };
 }

@@ -1,0 +1,195 @@
+/** The grid of attention calls that every backend is tested on, as data. */
+
+declare const FULL_GRID: boolean;
+
+/** One attention call. Shapes are given by letters: see the op's documentation. */
+export interface AttentionCase {
+  B: number;
+  H: number;
+  Hk: number;
+  Sq: number;
+  Sk: number;
+  D: number;
+  Dv: number;
+  causal?: boolean;
+  window?: [number, number];
+  softcap?: number;
+  scale?: number;
+  order?: 'BHSD' | 'BSHD';
+  rank3?: boolean;
+  dropout?: {rate: number; seed: number};
+  /** Axes of [B, H, Sq, Sk] along which bias or mask is broadcast; leading axes may be missing altogether. */
+  bias?: Broadcast;
+  mask?: Broadcast;
+  alibi?: 'H' | 'BH';
+  queryLengths?: number[];
+  keyLengths?: number[];
+  /** Standard deviations of q, k and v; 1 by default. */
+  gain?: [number, number, number];
+}
+
+/** 'B', 'H', 'Q' and 'K' where the axis is full; absent letters have size 1. */
+export type Broadcast = string;
+
+const base = {B: 1, H: 2, Hk: 2, D: 16, Dv: 16};
+
+const pairs = (list: [number, number][]) => list.map(([Sq, Sk]) => ({...base, Sq, Sk}));
+
+const shapes = pairs([
+  [1, 1],
+  [1, 239],
+  [239, 1],
+  [3, 799],
+  [64, 128],
+  [113, 203],
+  [129, 129],
+]);
+const moreShapes = pairs([
+  [799, 3],
+  [128, 217],
+  [113, 211],
+  [108, 256],
+  [127, 512],
+  [127, 513],
+  [256, 512],
+  [512, 256],
+  [384, 256],
+  [1023, 1024],
+  [1024, 1023],
+  [1024, 1024],
+  [2048, 2048],
+  [200, 200],
+  [255, 255],
+  [300, 300],
+  [333, 444],
+  [500, 512],
+  [512, 500],
+  [1, 339],
+  [3, 1024],
+  [64, 800],
+  [1, 16384],
+]);
+
+const depths = [1, 40, 59, 64, 111, 128, 256].map((D) => ({...base, Sq: 33, Sk: 65, D, Dv: D, causal: true}));
+const moreDepths = [2, 3, 5, 16, 32, 80, 96, 160, 192, 224].map((D) => ({...base, Sq: 65, Sk: 97, D, Dv: D}));
+
+const small = {...base, B: 2, Sq: 37, Sk: 53};
+
+const options: AttentionCase[] = [
+  {...small, Dv: 40},
+  {...small, D: 24, Dv: 7},
+  {...small, H: 6, Hk: 2, causal: true},
+  {...small, H: 6, Hk: 1},
+  {...small, H: 6, Hk: 2, order: 'BSHD', causal: true, Dv: 20},
+  {...small, B: 1, rank3: true, causal: true},
+  {...small, B: 1, rank3: true, order: 'BSHD', bias: 'HQK'},
+  {...small, scale: 0.5},
+  {...small, scale: 0},
+  {...small, window: [5, 3]},
+  {...small, window: [-1, 4]},
+  {...small, window: [7, -1]},
+  {...small, window: [9, 9], causal: true},
+  {...small, Sq: 53, Sk: 37, causal: true},
+  {...small, Sq: 53, Sk: 37, window: [0, 0]},
+  {...small, softcap: 50, gain: [50, 1, 1]},
+  {...small, softcap: 3, causal: true},
+  {...small, alibi: 'H', causal: true},
+  {...small, alibi: 'BH'},
+  {...small, bias: 'BHQK'},
+  {...small, bias: 'HQK', causal: true},
+  {...small, bias: 'QK'},
+  {...small, bias: 'K'},
+  {...small, bias: 'BK'},
+  {...small, bias: 'BH'},
+  {...small, bias: 'HQ'},
+  {...small, bias: ''},
+  {...small, mask: 'BHQK'},
+  {...small, mask: 'QK', causal: true},
+  {...small, mask: 'BK'},
+  {...small, mask: 'H'},
+  {...small, bias: 'HQK', mask: 'BK', softcap: 5},
+  {...small, queryLengths: [37, 11], keyLengths: [53, 20]},
+  {...small, queryLengths: [0, 37], keyLengths: [10, 0]},
+  {...small, keyLengths: [1, 53], causal: true},
+  {...small, queryLengths: [20, 5], causal: true},
+  {...small, dropout: {rate: 0.17, seed: 42}},
+  {...small, dropout: {rate: 0.5, seed: 4294967295}, causal: true, H: 4, Hk: 2},
+  {
+    ...small,
+    H: 4,
+    Hk: 2,
+    D: 20,
+    Dv: 12,
+    order: 'BSHD',
+    window: [21, 6],
+    softcap: 4,
+    alibi: 'BH',
+    bias: 'HQK',
+    mask: 'BHQK',
+    queryLengths: [30, 37],
+    keyLengths: [53, 33],
+    dropout: {rate: 0.17, seed: 7},
+    scale: 0.3,
+  },
+];
+
+/** Scores that would overflow exp in float32 without the running maximum, and rows that see one key. */
+const overflow = [1, 2, 5, 17, 128].flatMap((S): AttentionCase[] => [
+  {...base, Sq: S, Sk: S, D: 32, Dv: 32, gain: [5, 3, 3], causal: true},
+  {...base, B: 2, Sq: S, Sk: S, gain: [5, 3, 3], keyLengths: [1, S]},
+]);
+
+/** causal × window × softcap × ALiBi × dropout × lengths, on several shapes and head counts. */
+const combinations = [
+  {Sq: 113, Sk: 203},
+  {Sq: 203, Sk: 113},
+].flatMap((shape) =>
+  [false, true].flatMap((causal) =>
+    [undefined, [17, 5] as [number, number]].flatMap((window) =>
+      [0, 50].flatMap((softcap) =>
+        [undefined, 'H' as const].flatMap((alibi) =>
+          [undefined, {rate: 0.17, seed: 3}].flatMap((dropout) =>
+            [false, true].flatMap((lengths) =>
+              [
+                [6, 6],
+                [6, 2],
+                [6, 1],
+              ].map(
+                ([H, Hk]): AttentionCase => ({
+                  ...base,
+                  ...shape,
+                  B: 2,
+                  H,
+                  Hk,
+                  causal,
+                  softcap,
+                  gain: softcap ? [50, 1, 1] : undefined,
+                  ...(window && {window}),
+                  ...(alibi && {alibi}),
+                  ...(dropout && {dropout}),
+                  ...(lengths && {queryLengths: [shape.Sq, 40], keyLengths: [70, shape.Sk]}),
+                }),
+              ),
+            ),
+          ),
+        ),
+      ),
+    ),
+  ),
+);
+
+/** A sample of the grid, or all of it in a full run. */
+export const attentionCases: AttentionCase[] = [
+  ...shapes,
+  ...depths,
+  ...options,
+  ...overflow,
+  ...(FULL_GRID ? [...moreShapes, ...moreDepths, ...combinations] : []),
+];
+
+export function describeCase(attentionCase: AttentionCase): string {
+  const {B, H, Hk, Sq, Sk, D, Dv, ...rest} = attentionCase;
+  const shape = `B ${B} H ${H}/${Hk} S ${Sq}×${Sk} D ${D}/${Dv}`;
+  const set = Object.entries(rest).filter(([, value]) => value !== undefined && value !== 0 && value !== false);
+  return [shape, ...set.map(([name, value]) => `${name} ${JSON.stringify(value)}`)].join(' ');
+}

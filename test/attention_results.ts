@@ -1,0 +1,121 @@
+/** Attention computed three ways, and the rule by which the op's results are judged. */
+import * as tf from '@tensorflow/tfjs-core';
+import {attentionBackward, attentionForward} from '../kernels/cpu/attention_rows.js';
+import {flashAttentionWithLse} from '../src/index.js';
+import {LOWEST_FLOAT32} from '../src/kernel_names.js';
+import {type AttentionCase, describeCase} from './attention_cases.js';
+import {
+  type Differentiable,
+  differentiableInputs,
+  type HostInputs,
+  makeInputs,
+  opOptions,
+  oracleProblem,
+  toTensor,
+} from './attention_inputs.js';
+import {onCpu} from './backends.js';
+import {type AttentionResult, unfusedAttention} from './unfused.js';
+
+type Numbers = ArrayLike<number>;
+
+/** What is right, in float64, and how far off the unfused float32 formula is. */
+export interface Expectation {
+  output: Numbers;
+  lse: Numbers;
+  gradients: Partial<Record<Differentiable, Numbers>>;
+  unfused: AttentionResult;
+}
+
+const expectations = new Map<string, Promise<Expectation>>();
+
+/** Computed once per case, for all backends. */
+export function expectationOf(attentionCase: AttentionCase, inputs: HostInputs): Promise<Expectation> {
+  const key = describeCase(attentionCase);
+  const known = expectations.get(key) ?? makeExpectation(attentionCase, inputs);
+  expectations.set(key, known);
+  return known;
+}
+
+async function makeExpectation(attentionCase: AttentionCase, inputs: HostInputs): Promise<Expectation> {
+  const problem = oracleProblem(attentionCase, inputs);
+  const {dq, dk, dv, dBias, dSlopes} = attentionBackward(
+    problem,
+    inputs.outputWeights.values,
+    inputs.lseWeights.values,
+  );
+  const unfused = await onCpu(() => unfusedAttention(attentionCase, inputs));
+  return {
+    ...attentionForward(problem),
+    gradients: {q: dq, k: dk, v: dv, bias: dBias, alibiSlopes: dSlopes},
+    unfused,
+  };
+}
+
+/** The op's results and gradients on the active backend. */
+export async function flashResult(attentionCase: AttentionCase, inputs: HostInputs): Promise<AttentionResult> {
+  const names = differentiableInputs(inputs);
+  const tensors = tf.tidy(() => {
+    const options = opOptions(attentionCase, inputs);
+    const values = names.map((name) => toTensor(inputs[name] as NonNullable<(typeof inputs)[typeof name]>));
+    const attend = (...xs: tf.Tensor[]) => {
+      const given = Object.fromEntries(names.map((name, i) => [name, xs[i]]));
+      const {q, k, v, ...others} = given as Record<string, tf.Tensor4D>;
+      return flashAttentionWithLse(q, k, v, {...options, ...others});
+    };
+    const {output, lse} = attend(...values);
+    const weighted = (...xs: tf.Tensor[]) => {
+      const results = attend(...xs);
+      const outputSum = tf.sum(tf.mul(results.output, toTensor(inputs.outputWeights)));
+      return tf.add(outputSum, tf.sum(tf.mul(results.lse, toTensor(inputs.lseWeights)))) as tf.Scalar;
+    };
+    return [output, lse, ...tf.grads(weighted)(values)];
+  });
+  const [output, lse, ...gradients] = await Promise.all(tensors.map((t) => t.data<'float32'>()));
+  tf.dispose(tensors);
+  return {output, lse, gradients: Object.fromEntries(names.map((name, i) => [name, gradients[i]]))};
+}
+
+/**
+ * The rule: at most twice the error of the unfused formula in float32, three times for gradients, plus 1e-5; and finite
+ * throughout. Rows that see no key have the lowest float32 as lse, exactly.
+ */
+export async function expectRight(attentionCase: AttentionCase): Promise<void> {
+  const inputs = makeInputs(attentionCase);
+  const actual = await flashResult(attentionCase, inputs);
+  const expected = await expectationOf(attentionCase, inputs);
+  expectWithin('output', actual.output, expected.output, 2 * worstError(expected.unfused.output, expected.output));
+
+  const sees = (i: number) => expected.lse[i] !== LOWEST_FLOAT32;
+  const hiddenRows = Array.from(actual.lse).filter((_, i) => !sees(i));
+  expect(hiddenRows.every((value) => value === Math.fround(LOWEST_FLOAT32)))
+    .withContext('lse of rows that see no key')
+    .toBe(true);
+  const seen = (values: Numbers) => Array.from(values).filter((_, i) => sees(i));
+  const lseError = worstError(seen(expected.unfused.lse), seen(expected.lse));
+  expectWithin('lse', seen(actual.lse), seen(expected.lse), 2 * lseError);
+
+  for (const name of differentiableInputs(inputs)) {
+    const [got, right] = [actual.gradients[name] as Numbers, expected.gradients[name] as Numbers];
+    const unfusedError = worstError(expected.unfused.gradients[name] as Numbers, right);
+    expectWithin(`gradient of ${name}`, got, right, 3 * unfusedError);
+  }
+}
+
+export function expectWithin(what: string, actual: Numbers, expected: Numbers, allowed: number): void {
+  expect(actual.length).withContext(`${what}: number of values`).toBe(expected.length);
+  const bound = allowed + 1e-5;
+  const error = worstError(actual, expected);
+  expect(error <= bound)
+    .withContext(`${what}: error ${error}, allowed ${bound}`)
+    .toBe(true);
+}
+
+/** The largest absolute difference; NaN if anything is not finite. */
+export function worstError(actual: Numbers, expected: Numbers): number {
+  let worst = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const error = Number.isFinite(actual[i]) ? Math.abs(actual[i] - expected[i]) : Number.NaN;
+    if (!(error <= worst)) worst = error;
+  }
+  return worst;
+}

@@ -1,0 +1,73 @@
+/** Runs specs on every backend, and fails a spec whose GPU reported an error or that left something behind. */
+import * as tf from '@tensorflow/tfjs-core';
+import {ALL_ENVS, type Constraints, describeWithFlags, type TestEnv} from '@tensorflow/tfjs-core/dist/jasmine_util';
+
+/** What WebGPU reports asynchronously, and to nobody unless asked. */
+const gpuFaults: string[] = [];
+const watched = new WeakSet<GPUDevice>();
+
+/** `describe` once per backend, with that backend active in each spec. */
+export function describeOnBackends(
+  name: string,
+  specs: (environment: TestEnv) => void,
+  constraints: Constraints = ALL_ENVS,
+): void {
+  describeWithFlags(name, constraints, (environment) => {
+    beforeAll(async () => {
+      if (!(await tf.setBackend(environment.backendName))) {
+        throw new Error(`The backend ${environment.backendName} cannot be had in this browser.`);
+      }
+      watchForFaults();
+    });
+    failOnLeaksAndFaults();
+    specs(environment);
+  });
+}
+
+function device(): GPUDevice | undefined {
+  const backend: object = tf.backend();
+  return 'device' in backend ? (backend.device as GPUDevice) : undefined;
+}
+
+function watchForFaults(): void {
+  const watchedDevice = device();
+  if (!watchedDevice || watched.has(watchedDevice)) return;
+  watched.add(watchedDevice);
+  watchedDevice.addEventListener('uncapturederror', ({error}) => gpuFaults.push(error.message));
+  void watchedDevice.lost.then(({reason, message}) => {
+    if (reason !== 'destroyed') gpuFaults.push(`device lost: ${message}`);
+  });
+}
+
+function failOnLeaksAndFaults(): void {
+  let tensors = 0;
+  let dataIds = 0;
+  let backendName = '';
+  beforeEach(() => {
+    gpuFaults.length = 0;
+    backendName = tf.getBackend();
+    tensors = tf.memory().numTensors;
+    dataIds = tf.engine().backend.numDataIds();
+  });
+  afterEach(async () => {
+    await device()?.queue.onSubmittedWorkDone();
+    expect(gpuFaults).withContext('errors reported by the GPU').toEqual([]);
+    expect(tf.getBackend()).withContext('the backend after the spec').toBe(backendName);
+    // The spec ran in a scope that tfjs opened around it: close that, count what is left, and open it again.
+    tf.engine().endScope();
+    expect(tf.memory().numTensors).withContext('tensors leaked').toBe(tensors);
+    expect(tf.engine().backend.numDataIds()).withContext('data ids leaked').toBe(dataIds);
+    tf.engine().startScope();
+  });
+}
+
+/** Runs `body` with the cpu backend active, and returns to the present one. */
+export async function onCpu<T>(body: () => Promise<T>): Promise<T> {
+  const name = tf.getBackend();
+  await tf.setBackend('cpu');
+  try {
+    return await body();
+  } finally {
+    await tf.setBackend(name);
+  }
+}

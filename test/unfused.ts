@@ -1,0 +1,113 @@
+/**
+ * Attention by the textbook formula in tfjs's own float32 ops, every option included: the yardstick for rounding errors,
+ * and, through tfjs's own gradients, a second opinion on the oracle's.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import {dropoutThreshold} from '../kernels/attention_sizes.js';
+import {dropoutBits} from '../kernels/cpu/dropout.js';
+import type {AttentionCase} from './attention_cases.js';
+import {type Differentiable, differentiableInputs, type HostInputs, toTensor} from './attention_inputs.js';
+
+export interface AttentionResult {
+  output: Float32Array;
+  lse: Float32Array;
+  gradients: Partial<Record<Differentiable, Float32Array>>;
+}
+
+/** Results and gradients of Σ output·outputWeights + Σ lse·lseWeights, on the active backend. */
+export async function unfusedAttention(attentionCase: AttentionCase, inputs: HostInputs): Promise<AttentionResult> {
+  const names = differentiableInputs(inputs);
+  const tensors = tf.tidy(() => {
+    const values = names.map((name) => toTensor(inputs[name] as NonNullable<(typeof inputs)[typeof name]>));
+    const attend = (...xs: tf.Tensor[]) =>
+      attention(attentionCase, inputs, Object.fromEntries(names.map((name, i) => [name, xs[i]])) as Tensors);
+    const {output, lse} = attend(...values);
+    const weighted = (...xs: tf.Tensor[]) => {
+      const results = attend(...xs);
+      const outputSum = tf.sum(tf.mul(results.output, toTensor(inputs.outputWeights)));
+      return tf.add(outputSum, tf.sum(tf.mul(results.lse, toTensor(inputs.lseWeights)))) as tf.Scalar;
+    };
+    return [output, lse, ...tf.grads(weighted)(values)];
+  });
+  const [output, lse, ...gradients] = await Promise.all(tensors.map((t) => t.data<'float32'>()));
+  tf.dispose(tensors);
+  return {output, lse, gradients: Object.fromEntries(names.map((name, i) => [name, gradients[i]]))};
+}
+
+type Tensors = Record<'q' | 'k' | 'v', tf.Tensor> & Partial<Record<'bias' | 'alibiSlopes', tf.Tensor>>;
+
+function attention(attentionCase: AttentionCase, inputs: HostInputs, tensors: Tensors) {
+  const {B, H, Hk, Sq, Sk, D, order, rank3, scale = 1 / Math.sqrt(D), softcap = 0} = attentionCase;
+  const toHeads = (t: tf.Tensor) => {
+    const batched = rank3 ? tf.expandDims(t, 0) : t;
+    return order === 'BSHD' ? tf.transpose(batched, [0, 2, 1, 3]) : batched;
+  };
+  const keyHeadOf = tf.tensor1d(
+    Array.from({length: H}, (_, h) => Math.floor((h * Hk) / H)),
+    'int32',
+  );
+  const q = toHeads(tensors.q);
+  const k = tf.gather(toHeads(tensors.k), keyHeadOf, 1);
+  const v = tf.gather(toHeads(tensors.v), keyHeadOf, 1);
+  const {visible, distance} = geometry(attentionCase, inputs);
+
+  let scores = tf.mul(tf.matMul(q, k, false, true), scale);
+  if (softcap > 0) scores = tf.mul(tf.tanh(tf.div(scores, softcap)), softcap);
+  if (tensors.alibiSlopes) {
+    const slopes = tf.reshape(tensors.alibiSlopes, [tensors.alibiSlopes.rank === 1 ? 1 : B, H, 1, 1]);
+    scores = tf.sub(scores, tf.mul(slopes, distance));
+  }
+  if (tensors.bias) scores = tf.add(scores, tensors.bias);
+  const shown = tf.broadcastTo(visible, [B, H, Sq, Sk]).toBool();
+  scores = tf.where(shown, scores, tf.fill([B, H, Sq, Sk], -1e30));
+  const rowSees = tf.any(shown, 3, true).toFloat();
+  let probabilities = tf.mul(tf.softmax(scores), rowSees);
+  if (attentionCase.dropout) probabilities = tf.mul(probabilities, keepMask(attentionCase));
+  const output = tf.matMul(probabilities, v);
+  const lse = tf.mul(tf.logSumExp(scores, 3), tf.squeeze(rowSees, [3]));
+  return {
+    output: fromHeads(output, order === 'BSHD', rank3),
+    lse: rank3 ? tf.squeeze(lse, [0]) : lse,
+  };
+}
+
+function fromHeads(t: tf.Tensor, transposed: boolean, rank3: boolean | undefined): tf.Tensor {
+  const ordered = transposed ? tf.transpose(t, [0, 2, 1, 3]) : t;
+  return rank3 ? tf.squeeze(ordered, [0]) : ordered;
+}
+
+/** Which keys each query sees, [B, H, Sq, Sk] or broadcastable, and how far off the diagonal they are. */
+function geometry(attentionCase: AttentionCase, inputs: HostInputs) {
+  const {B, Sq, Sk, causal, window = [-1, -1], queryLengths, keyLengths} = attentionCase;
+  const right = causal ? 0 : window[1];
+  const visible = tf.buffer([B, 1, Sq, Sk], 'float32');
+  const distance = tf.buffer([B, 1, Sq, Sk], 'float32');
+  for (let b = 0; b < B; b++) {
+    const queryLength = queryLengths?.[b] ?? Sq;
+    const keyLength = keyLengths?.[b] ?? Sk;
+    for (let i = 0; i < Sq; i++) {
+      for (let j = 0; j < Sk; j++) {
+        const ahead = j - (i + keyLength - queryLength);
+        const inWindow = (window[0] < 0 || ahead >= -window[0]) && (right < 0 || ahead <= right);
+        visible.set(Number(inWindow && i < queryLength && j < keyLength), b, 0, i, j);
+        distance.set(Math.abs(ahead), b, 0, i, j);
+      }
+    }
+  }
+  const inWindow = visible.toTensor();
+  return {visible: inputs.mask ? tf.mul(inWindow, toTensor(inputs.mask)) : inWindow, distance: distance.toTensor()};
+}
+
+function keepMask({B, H, Sq, Sk, dropout = {rate: 0, seed: 0}}: AttentionCase): tf.Tensor {
+  const keep = tf.buffer([B, H, Sq, Sk], 'float32');
+  const threshold = dropoutThreshold(dropout.rate);
+  for (let head = 0; head < B * H; head++) {
+    for (let i = 0; i < Sq; i++) {
+      for (let j = 0; j < Sk; j++) {
+        const kept = dropoutBits(dropout.seed, head, i, j >> 2)[j & 3] >= threshold;
+        keep.values[(head * Sq + i) * Sk + j] = kept ? 1 / (1 - dropout.rate) : 0;
+      }
+    }
+  }
+  return keep.toTensor();
+}
