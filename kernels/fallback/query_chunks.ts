@@ -18,7 +18,7 @@ export type Contribution = {
 };
 
 /** Scores of a chunk, over all batches and heads: 2 MiB of float32, which stays in a CPU's cache. */
-const SCORES_PER_CHUNK = 2 ** 20;
+const SCORES_PER_CHUNK = 2 ** 18;
 
 /** Below this many rows the matrix products degenerate to dot products. Still linear in S: S·B·H·8 scores. */
 const MIN_ROWS = 8;
