@@ -60,14 +60,3 @@ function failOnLeaksAndFaults(): void {
     tf.engine().startScope();
   });
 }
-
-/** Runs `body` with the cpu backend active, and returns to the present one. */
-export async function onCpu<T>(body: () => Promise<T>): Promise<T> {
-  const name = tf.getBackend();
-  await tf.setBackend('cpu');
-  try {
-    return await body();
-  } finally {
-    await tf.setBackend(name);
-  }
-}

@@ -59,8 +59,9 @@ function attention(attentionCase: AttentionCase, inputs: HostInputs, tensors: Te
   }
   if (tensors.bias) scores = tf.add(scores, tensors.bias);
   const shown = tf.broadcastTo(visible, [B, H, Sq, Sk]).toBool();
-  scores = tf.where(shown, scores, tf.fill([B, H, Sq, Sk], -1e30));
   const rowSees = tf.any(shown, 3, true).toFloat();
+  // Rows that see nothing get equal scores, which every backend can take the softmax of.
+  scores = tf.where(shown, scores, tf.mul(tf.ones([B, H, Sq, Sk]), tf.mul(rowSees, -1e30)));
   let probabilities = tf.mul(tf.softmax(scores), rowSees);
   if (attentionCase.dropout) probabilities = tf.mul(probabilities, keepMask(attentionCase));
   const output = tf.matMul(probabilities, v);

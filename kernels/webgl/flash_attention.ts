@@ -1,3 +1,73 @@
-import type {KernelConfig} from '@tensorflow/tfjs-core';
+/** WebGL kernel of attention's forward pass, and the list of all attention kernels of this backend. */
+import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
+import type {KernelConfig, KernelFunc, TensorInfo} from '@tensorflow/tfjs-core';
+import {
+  FlashAttention,
+  type FlashAttentionAttrs,
+  FlashAttentionBackward,
+  FlashAttentionBiasBackward,
+  type FlashAttentionInputs,
+  FlashAttentionSlopesBackward,
+} from '../../src/kernel_names.js';
+import {AttentionRun, inCallOrder} from './attention_run.js';
+import {
+  flashAttentionBackward,
+  flashAttentionBiasBackward,
+  flashAttentionSlopesBackward,
+} from './flash_attention_backward.js';
+import {keyChunks, WHOLE} from './key_chunks.js';
+import {lseProgram, runningStatsProgram} from './row_programs.js';
+import {scoresProgram, weightsProgram} from './score_programs.js';
+import {sumOverKeysProgram} from './sum_programs.js';
+import {assertTexturesFit} from './texture_limits.js';
 
-export const webglKernels: KernelConfig[] = [];
+const flashAttention: KernelFunc = (call) => {
+  const inputs = call.inputs as FlashAttentionInputs;
+  const attrs = call.attrs as FlashAttentionAttrs;
+  const run = new AttentionRun(call.backend as MathBackendWebGL, inputs, attrs);
+  assertTexturesFit(inputs, run.sizes);
+  return run.finish(() => {
+    const {output, stats} = overChunks(run);
+    const {batch, heads, queries} = run.sizes;
+    const lse = run.make(lseProgram, [batch, heads, queries], {stats}, WHOLE);
+    return [inCallOrder(run, output), lse];
+  });
+};
+
+/** The online softmax (FlashAttention-2, algorithm 1), a chunk of keys at a time. */
+function overChunks(run: AttentionRun): {output: TensorInfo; stats: TensorInfo} {
+  const {variant, options, inputs} = run;
+  const {batch, heads, queries, valueDepth} = run.sizes;
+  let output: TensorInfo | undefined;
+  let stats: TensorInfo | undefined;
+  for (const chunk of keyChunks(inputs, run.attrs, run.sizes)) {
+    const textures = {...options, q: inputs.q, k: inputs.k, v: inputs.v, previous: output, previousStats: stats};
+    const hasPrevious = output !== undefined;
+    const chunkShape = [batch * heads, queries, chunk.count];
+    const scores = run.make(scoresProgram(variant), chunkShape, textures, chunk);
+    const statsShape = [batch * heads, Math.ceil(queries / 2), 2, 2];
+    const newStats = run.make(runningStatsProgram(variant, hasPrevious), statsShape, {...textures, scores}, chunk);
+    const withStats = {...textures, scores, stats: newStats};
+    const weights = run.make(weightsProgram(variant), chunkShape, withStats, chunk);
+    run.release(scores);
+    const outputShape = [batch, heads, queries, valueDepth];
+    const sum = sumOverKeysProgram(variant, 'v', hasPrevious);
+    const newOutput = run.make(sum, outputShape, {...withStats, weights}, chunk);
+    run.release(weights, output, stats);
+    [output, stats] = [newOutput, newStats];
+  }
+  return {output: output as TensorInfo, stats: stats as TensorInfo};
+}
+
+const kernel = (kernelName: string, kernelFunc: KernelFunc): KernelConfig => ({
+  kernelName,
+  backendName: 'webgl',
+  kernelFunc,
+});
+
+export const webglKernels: KernelConfig[] = [
+  kernel(FlashAttention, flashAttention),
+  kernel(FlashAttentionBackward, flashAttentionBackward),
+  kernel(FlashAttentionBiasBackward, flashAttentionBiasBackward),
+  kernel(FlashAttentionSlopesBackward, flashAttentionSlopesBackward),
+];

@@ -118,18 +118,21 @@ export function headBase(variant: AttentionVariant, operand: Operand, batch: str
 /** WGSL function that loads four neighbouring elements of a row, 0 past the `limit` of rows and past the depth. */
 export function loadFunction(variant: AttentionVariant, operand: Operand): string {
   const depth = operandDepth(variant, operand);
+  const quads = Math.ceil(depth / 4);
+  const stride = rowStride(variant, operand);
   const body = isVectorized(variant, operand)
-    ? `return ${operand}[base + row * ${rowStride(variant, operand)} + quad];`
-    : `let first = base + row * ${rowStride(variant, operand)} + 4u * quad;
-  let rest = ${depth}u - 4u * quad;
+    ? `return select(vec4f(), ${operand}[select(0u, base + row * ${stride} + quad, inside)], inside);`
+    : `let first = select(0u, base + row * ${stride} + 4u * quad, inside);
+  let rest = select(0u, ${depth}u - 4u * quad, inside);
   return vec4f(
-    ${operand}[first],
-    select(0.0, ${operand}[first + min(1u, rest - 1u)], rest > 1u),
-    select(0.0, ${operand}[first + min(2u, rest - 1u)], rest > 2u),
-    select(0.0, ${operand}[first + min(3u, rest - 1u)], rest > 3u));`;
+    select(0.0, ${operand}[first], inside),
+    select(0.0, ${operand}[first + min(1u, max(rest, 1u) - 1u)], rest > 1u),
+    select(0.0, ${operand}[first + min(2u, max(rest, 1u) - 1u)], rest > 2u),
+    select(0.0, ${operand}[first + min(3u, max(rest, 1u) - 1u)], rest > 3u));`;
+  // Without branches, because this is inlined many times, and some compilers take long over each.
   return `
 fn load_${operand}(base: u32, limit: u32, row: u32, quad: u32) -> vec4f {
-  if (row >= limit || quad >= ${Math.ceil(depth / 4)}u) { return vec4f(); }
+  let inside = (row < limit) & (quad < ${quads}u);
   ${body}
 }`;
 }
@@ -148,7 +151,7 @@ export function storeFunction(variant: AttentionVariant, operand: Operand): stri
   for (var c = 0u; c < min(4u, ${depth}u - 4u * quad); c++) { ${operand}[first + c] = value[c]; }`;
   return `
 fn store_${operand}(base: u32, limit: u32, row: u32, quad: u32, value: vec4f) {
-  if (row >= limit || quad >= ${Math.ceil(depth / 4)}u) { return; }
+  if ((row >= limit) | (quad >= ${Math.ceil(depth / 4)}u)) { return; }
   ${body}
 }`;
 }

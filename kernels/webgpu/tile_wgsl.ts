@@ -87,10 +87,13 @@ function writeColumnQuad(tile: TileSizes, quads: number, inner: string, quad: st
   );
 }
 
-/** Runs `body` once for each of `count` work items, spread over the workgroup; the item's number is `item`. */
+/**
+ * Runs `body` once for each of `count` work items, spread over the workgroup; the item's number is `item`. Few rounds are
+ * unrolled for GPUs; software takes longer to compile them than it gains.
+ */
 function spread(tile: TileSizes, count: number, body: string): string {
   const {threads} = threadGrid(tile);
-  if (count % threads === 0 && count / threads <= 4) {
+  if (tile.layout === 'packed' && count % threads === 0 && count / threads <= 4) {
     return lines(count / threads, (i) => `{ let item = ${i * threads}u + localIndex;\n${body} }`);
   }
   return `for (var item = localIndex; item < ${count}u; item += ${threads}u) {\n${body}\n}`;

@@ -1,0 +1,340 @@
+/**
+ * GLSL that the attention programs share: uniforms, where tensors lie in their textures, which keys a query sees, scores
+ * and dropout.
+ *
+ * All textures are packed: a texel holds a quad, two rows × two columns of a tensor's last two axes, as
+ * (row, column), (row, column + 1), (row + 1, column), (row + 1, column + 1); quads follow one another row by row. A
+ * product of two packed matrices then takes two texel fetches for eight multiply-adds.
+ */
+import type {AttentionOrder} from '../../src/kernel_names.js';
+import {HIDDEN_BELOW} from '../../src/kernel_names.js';
+
+/** What a program is compiled for. Sizes, strides and option values are uniforms instead. */
+export interface AttentionVariant {
+  order: AttentionOrder;
+  bias: boolean;
+  mask: boolean;
+  slopes: boolean;
+  queryLengths: boolean;
+  keyLengths: boolean;
+  softcap: boolean;
+  dropout: boolean;
+}
+
+/** Uniforms of every program, filled by `uniformValues` in attention_run.ts in this order. */
+export const attentionUniforms = [
+  {name: 'batch', type: 'int'},
+  {name: 'heads', type: 'int'},
+  {name: 'keyHeads', type: 'int'},
+  {name: 'queries', type: 'int'},
+  {name: 'keys', type: 'int'},
+  {name: 'depth', type: 'int'},
+  {name: 'valueDepth', type: 'int'},
+  // Keys before and after the diagonal that a query sees.
+  {name: 'left', type: 'int'},
+  {name: 'right', type: 'int'},
+  {name: 'slopeBatches', type: 'int'},
+  // Bits of unsigned integers, for which tfjs has no uniforms.
+  {name: 'dropoutSeed', type: 'int'},
+  {name: 'dropoutThreshold', type: 'int'},
+  {name: 'dropoutFactor', type: 'float'},
+  {name: 'scale', type: 'float'},
+  {name: 'softcap', type: 'float'},
+  // The score of a hidden key, and where the running maximum of a row starts: below every visible score.
+  {name: 'hiddenScore', type: 'float'},
+  {name: 'lowestMaximum', type: 'float'},
+  {name: 'biasSizes', type: 'ivec4'},
+  {name: 'maskSizes', type: 'ivec4'},
+  // The keys that the chunk textures stand for; chunkStart is even.
+  {name: 'chunkStart', type: 'int'},
+  {name: 'chunkKeys', type: 'int'},
+  {name: 'isLastChunk', type: 'int'},
+] as const;
+
+/** A texture that a program reads: its variable, and which optional one it stands for. */
+export type OptionalInput = 'bias' | 'mask' | 'alibiSlopes' | 'queryLengths' | 'keyLengths';
+
+/** Inputs that `makeHead` reads. */
+export function headInputs(variant: AttentionVariant): OptionalInput[] {
+  const inputs: OptionalInput[] = [];
+  if (variant.slopes) inputs.push('alibiSlopes');
+  if (variant.queryLengths) inputs.push('queryLengths');
+  if (variant.keyLengths) inputs.push('keyLengths');
+  return inputs;
+}
+
+/** Inputs that `scoresOf` reads beyond those of `makeHead`. */
+export function scoreInputs(variant: AttentionVariant): OptionalInput[] {
+  const inputs: OptionalInput[] = [];
+  if (variant.bias) inputs.push('bias');
+  if (variant.mask) inputs.push('mask');
+  return inputs;
+}
+
+/** GLSL with which programs find their way in packed textures. */
+export const textureAccess = `
+// Where a texel lies in a texture of this width.
+ivec2 place(int index, int width) {
+  return ivec2(index % width, index / width);
+}
+
+// The place a step further on, for loops that should not divide.
+ivec2 advance(ivec2 at, ivec2 step, int width) {
+  at += step;
+  return at.x >= width ? ivec2(at.x - width, at.y + 1) : at;
+}
+
+// How many pairs of rows or columns hold so many.
+int pairs(int size) {
+  return (size + 1) / 2;
+}
+
+int packedWidth(ivec2 textureShape) {
+  return pairs(textureShape[1]);
+}
+
+// The row of a quad that belongs to this index, where its axis is packed in twos.
+vec2 halfOf(vec4 quad, int index) {
+  return index % 2 == 0 ? quad.xy : quad.zw;
+}
+
+// The number of the texel that this fragment makes, for packed outputs.
+int outputTexel() {
+  return int(gl_FragCoord.y) * packedWidth(outTexShape) + int(gl_FragCoord.x);
+}`;
+
+/** GLSL of the texel with this number. */
+export function texel(input: string, index: string): string {
+  return `texelFetch(${input}, place(${index}, packedWidth(${input}TexShape)), 0)`;
+}
+
+/** GLSL struct `Head`: one query head of one sample, and what its rows may see. */
+export function headFunctions(variant: AttentionVariant): string {
+  const perSample = (input: OptionalInput, size: string) => `
+int ${input}Of(int sampleIndex) {
+  vec4 quad = ${texel(input, 'sampleIndex / 2')};
+  return clamp(int(round(quad[sampleIndex % 2])), 0, ${size});
+}`;
+  const slopeFunction = `
+float slopeOf(int sampleIndex, int head) {
+  int row = slopeBatches > 1 ? sampleIndex : 0;
+  vec4 quad = ${texel('alibiSlopes', '(row / 2) * pairs(heads) + head / 2')};
+  return quad[2 * (row % 2) + head % 2];
+}`;
+  return `
+${textureAccess}
+${variant.slopes ? slopeFunction : ''}
+${variant.queryLengths ? perSample('queryLengths', 'queries') : ''}
+${variant.keyLengths ? perSample('keyLengths', 'keys') : ''}
+
+struct Head {
+  int index;
+  int sampleIndex;
+  int head;
+  int keyHead;
+  int queryLength;
+  int keyLength;
+  // Query i stands over key i + diagonal.
+  int diagonal;
+  float slope;
+};
+
+Head makeHead(int index) {
+  int sampleIndex = index / heads;
+  int head = index % heads;
+  int queryLength = ${variant.queryLengths ? 'queryLengthsOf(sampleIndex)' : 'queries'};
+  int keyLength = ${variant.keyLengths ? 'keyLengthsOf(sampleIndex)' : 'keys'};
+  float slope = ${variant.slopes ? 'slopeOf(sampleIndex, head)' : '0.0'};
+  return Head(
+    index, sampleIndex, head, head / (heads / keyHeads), queryLength, keyLength, keyLength - queryLength, slope);
+}
+
+// The keys [x, y) that at least one of the queries [first, last] sees.
+ivec2 visibleKeys(Head head, int first, int last) {
+  return ivec2(
+    max(first + head.diagonal - left, 0),
+    min(min(last, head.queryLength - 1) + head.diagonal + right + 1, head.keyLength));
+}
+
+// The queries [x, y) that see at least one of the keys [first, last].
+ivec2 visibleQueries(Head head, int first, int last) {
+  return ivec2(
+    max(first - head.diagonal - right, 0),
+    min(min(last, head.keyLength - 1) - head.diagonal + left + 1, head.queryLength));
+}
+
+// visibleKeys within the chunk, counted from its start.
+ivec2 visibleInChunk(Head head, int query) {
+  return clamp(visibleKeys(head, query, query + 1) - chunkStart, 0, chunkKeys);
+}
+
+// How far the keys of a quad are ahead of the diagonal.
+ivec4 aheadOf(Head head, int query, int key) {
+  return key - query - head.diagonal + ivec4(0, 1, -1, 0);
+}`;
+}
+
+/** Which matrix: its texture's variable. Outputs of the forward pass are `o`, their gradients `dO`. */
+export type Operand = 'q' | 'k' | 'v' | 'o' | 'dO';
+const ROWS_ARE_KEYS: ReadonlySet<Operand> = new Set<Operand>(['k', 'v']);
+const HAS_DEPTH_OF_KEYS: ReadonlySet<Operand> = new Set<Operand>(['q', 'k']);
+
+export function depthOf(operand: Operand): 'depth' | 'valueDepth' {
+  return HAS_DEPTH_OF_KEYS.has(operand) ? 'depth' : 'valueDepth';
+}
+
+/**
+ * GLSL of a walk over the quads of two rows of a matrix, or down its rows: declares places, `fetch` reads the quad there,
+ * `advance` goes on. In BSHD order a texel holds two heads of one row, so each quad takes two fetches.
+ */
+export interface Walk {
+  declare: string;
+  fetch: string;
+  advance: string;
+}
+
+/** A walk from the quad at (row, column) of a head: `row` is even, `column` counts quads. */
+export function walk(
+  {order}: AttentionVariant,
+  operand: Operand,
+  direction: 'along' | 'down',
+  row: string,
+  column: string,
+): Walk {
+  const rowsAreKeys = ROWS_ARE_KEYS.has(operand);
+  const [rows, headCount, head] = rowsAreKeys
+    ? ['keys', 'keyHeads', 'head.keyHead']
+    : ['queries', 'heads', 'head.head'];
+  const quads = `pairs(${depthOf(operand)})`;
+  const width = `packedWidth(${operand}TexShape)`;
+  const walker = (at: string, index: string, step: string) => ({
+    declare: `ivec2 ${at} = place(${index}, ${width});
+  ivec2 ${operand}Step = place(${direction === 'along' ? '1' : step}, ${width});`,
+    advance: `${at} = advance(${at}, ${operand}Step, ${width});`,
+  });
+  if (order === 'BHSD') {
+    const index = `((head.sampleIndex * ${headCount} + ${head}) * pairs(${rows}) + (${row}) / 2) * ${quads} + ${column}`;
+    return {...walker(`${operand}At`, index, quads), fetch: `texelFetch(${operand}, ${operand}At, 0)`};
+  }
+  const rowTexels = `pairs(${headCount}) * ${quads}`;
+  const index = `(head.sampleIndex * ${rows} + (${row})) * ${rowTexels} + (${head} / 2) * ${quads} + ${column}`;
+  const first = walker(`${operand}At`, index, `2 * ${rowTexels}`);
+  const half = (at: string) => `halfOf(texelFetch(${operand}, ${at}, 0), ${head})`;
+  return {
+    declare: `${first.declare}
+  ivec2 ${operand}NextAt = advance(${operand}At, place(${rowTexels}, ${width}), ${width});`,
+    fetch: `vec4(${half(`${operand}At`)}, ${half(`${operand}NextAt`)})`,
+    advance: `${first.advance} ${operand}NextAt = advance(${operand}NextAt, ${operand}Step, ${width});`,
+  };
+}
+
+/**
+ * GLSL statements that declare a quad of dot products of two rows of `left` with two rows of `right`, over the whole
+ * head dimension. Where that is odd the last quads hold a column of padding, whose content nobody vouches for.
+ */
+export function dotProducts(
+  variant: AttentionVariant,
+  name: string,
+  left: {operand: Operand; row: string},
+  right: {operand: Operand; row: string},
+): string {
+  const leftWalk = walk(variant, left.operand, 'along', left.row, '0');
+  const rightWalk = walk(variant, right.operand, 'along', right.row, '0');
+  const depth = depthOf(left.operand);
+  return `
+  vec4 ${name} = vec4(0.0);
+  {
+  ${leftWalk.declare}
+  ${rightWalk.declare}
+  for (int n = 0; n < ${depth} / 2; n++) {
+    vec4 a = ${leftWalk.fetch};
+    vec4 b = ${rightWalk.fetch};
+    ${name} += a.xxzz * b.xzxz + a.yyww * b.ywyw;
+    ${leftWalk.advance}
+    ${rightWalk.advance}
+  }
+  if (${depth} % 2 == 1) {
+    vec4 a = ${leftWalk.fetch};
+    vec4 b = ${rightWalk.fetch};
+    ${name} += a.xxzz * b.xzxz;
+  }
+  }`;
+}
+
+/** GLSL `scoresOf(head, dots, query, key)`: a quad of scores from a quad of dot products; hidden ones are hiddenScore. */
+export function scoreFunctions(variant: AttentionVariant): string {
+  const broadcast = (input: 'bias' | 'mask', shape: string) => `
+// The quad of ${input} at (query, key), repeated along axes of size 1.
+vec4 ${input}Of(Head head, int query, int key) {
+  ivec4 at = min(ivec4(head.sampleIndex, head.head, query, key), ${shape} - 1);
+  int rowPair = (at.x * ${shape}.y + at.y) * pairs(${shape}.z) + at.z / 2;
+  vec4 quad = ${texel(input, `rowPair * pairs(${shape}.w) + at.w / 2`)};
+  if (${shape}.z == 1) { quad = quad.xyxy; }
+  if (${shape}.w == 1) { quad = quad.xxzz; }
+  return quad;
+}`;
+  return `
+${variant.softcap ? tanhFunction : ''}
+${variant.bias ? broadcast('bias', 'biasSizes') : ''}
+${variant.mask ? broadcast('mask', 'maskSizes') : ''}
+vec4 scoresOf(Head head, vec4 dots, int query, int key) {
+  ivec4 ahead = aheadOf(head, query, key);
+  vec4 scores = ${variant.softcap ? 'softcap * tanhQuad(dots * (scale / softcap))' : 'dots * scale'};
+  ${variant.slopes ? 'scores -= head.slope * vec4(abs(ahead));' : ''}
+  ${variant.bias ? 'scores += biasOf(head, query, key);' : ''}
+  bvec4 hidden = bvec4(
+    ${['x', 'y', 'z', 'w'].map((c) => `ahead.${c} < -left || ahead.${c} > right`).join(',\n    ')});
+  if (key + 1 >= head.keyLength) { hidden = bvec4(hidden.x || key >= head.keyLength, true, hidden.z || key >= head.keyLength, true); }
+  if (query + 1 >= head.queryLength) { hidden.zw = bvec2(true); }
+  if (query >= head.queryLength) { hidden.xy = bvec2(true); }
+  scores = mix(scores, vec4(hiddenScore), hidden);
+  ${variant.bias ? `scores = mix(scores, vec4(hiddenScore), lessThan(scores, vec4(${HIDDEN_BELOW})));` : ''}
+  ${variant.mask ? 'scores = mix(scores, vec4(hiddenScore), equal(maskOf(head, query, key), vec4(0.0)));' : ''}
+  return scores;
+}`;
+}
+
+/** The built-in tanh overflows on some drivers and is coarse on others. */
+export const tanhFunction = `
+vec4 tanhQuad(vec4 x) {
+  vec4 e = exp(2.0 * min(abs(x), vec4(20.0)));
+  return sign(x) * (1.0 - 2.0 / (e + 1.0));
+}`;
+
+/** GLSL `keptOf(head, query, key)`: which of a quad's probabilities dropout keeps (kernels/cpu/dropout.ts). */
+export function dropoutFunctions(variant: AttentionVariant): string {
+  if (!variant.dropout) return '';
+  return `
+uvec4 dropoutBits(Head head, int query, int keyQuad) {
+  uvec4 v = uvec4(uint(keyQuad), uint(query), uint(head.index), uint(dropoutSeed)) * 1664525u + 1013904223u;
+  v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
+  v ^= v >> 16u;
+  v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
+  return v;
+}
+
+bvec4 keptOf(Head head, int query, int key) {
+  uvec4 above = dropoutBits(head, query, key / 4);
+  uvec4 below = dropoutBits(head, query + 1, key / 4);
+  uvec4 bits = key % 4 == 0 ? uvec4(above.xy, below.xy) : uvec4(above.zw, below.zw);
+  return greaterThanEqual(bits, uvec4(uint(dropoutThreshold)));
+}`;
+}
+
+/**
+ * GLSL statements with which a program that makes a chunk texture [B·H, Sq, chunkKeys] finds its quad: declares `head`,
+ * `query`, `key`; writes `otherwise` and ends where no query of the quad sees a key of it.
+ */
+export function enterScoreQuad(otherwise: string): string {
+  return `
+  int index = outputTexel();
+  int key = chunkStart + 2 * (index % pairs(chunkKeys));
+  int rowPair = index / pairs(chunkKeys);
+  int query = 2 * (rowPair % pairs(queries));
+  int headIndex = rowPair / pairs(queries);
+  // Textures may be larger than what they hold.
+  if (headIndex >= batch * heads) { setOutput(vec4(0.0)); return; }
+  Head head = makeHead(headIndex);
+  ivec2 seen = visibleKeys(head, query, query + 1);
+  if (key + 1 < seen.x || key >= seen.y) { setOutput(${otherwise}); return; }`;
+}

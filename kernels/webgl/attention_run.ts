@@ -1,0 +1,138 @@
+/** One attention call on the WebGL backend: runs its programs over chunks of keys, and frees what it made. */
+import type {GPGPUProgram, MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
+import {engine, env, type Tensor, type TensorInfo, tidy, transpose} from '@tensorflow/tfjs-core';
+import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
+import {type AttentionSizes, attentionSizes, dropoutThreshold} from '../attention_sizes.js';
+import {type AttentionVariant, attentionUniforms} from './attention_glsl.js';
+import type {KeyChunk} from './key_chunks.js';
+
+/** A program: the textures it reads, by variable name, and its GLSL. */
+export interface AttentionProgram {
+  inputs: readonly string[];
+  code: string;
+  /** One number per texel instead of a quad. */
+  unpackedOutput?: boolean;
+}
+
+type Textures = Readonly<Record<string, TensorInfo | undefined>>;
+
+/** Stands for "no limit" in a window: beyond any sequence, yet sums of a few stay within int32. */
+const UNLIMITED = 2 ** 28;
+
+export class AttentionRun {
+  readonly sizes: AttentionSizes;
+  readonly variant: AttentionVariant;
+  private readonly made = new Set<TensorInfo>();
+  private readonly common: Record<string, number[]>;
+
+  constructor(
+    readonly backend: MathBackendWebGL,
+    readonly inputs: FlashAttentionInputs,
+    readonly attrs: FlashAttentionAttrs,
+  ) {
+    this.sizes = attentionSizes(inputs, attrs.order);
+    this.variant = {
+      order: attrs.order,
+      bias: Boolean(inputs.bias),
+      mask: Boolean(inputs.mask),
+      slopes: Boolean(inputs.alibiSlopes),
+      queryLengths: Boolean(inputs.queryLengths),
+      keyLengths: Boolean(inputs.keyLengths),
+      softcap: attrs.softcap > 0,
+      dropout: attrs.dropoutRate > 0,
+    };
+    this.common = commonUniforms(inputs, attrs, this.sizes);
+  }
+
+  /** Runs a program for a chunk; the result belongs to this call until it is released or returned. */
+  make(program: AttentionProgram, shape: number[], textures: Textures, chunk: KeyChunk): TensorInfo {
+    const inputs = program.inputs.map((name) => textures[name] as TensorInfo);
+    const values = uniformValues(this.common, chunk);
+    const result = this.backend.runWebGLProgram(gpgpuProgram(program, shape), inputs, 'float32', values, true);
+    this.made.add(result);
+    return result;
+  }
+
+  /** Frees results that are needed no more. */
+  release(...tensors: (TensorInfo | undefined)[]): void {
+    for (const tensor of tensors) {
+      if (tensor && this.made.delete(tensor)) this.backend.disposeIntermediateTensorInfo(tensor);
+    }
+  }
+
+  /** A result as a tensor of the surrounding tidy, which frees it from now on. */
+  handOver(result: TensorInfo): Tensor {
+    this.made.delete(result);
+    return engine().makeTensorFromTensorInfo(result);
+  }
+
+  /** Frees everything but the results that `body` returns; all of it if `body` throws. */
+  finish(body: () => TensorInfo[]): TensorInfo[] {
+    try {
+      const results = body();
+      for (const result of results) this.made.delete(result);
+      return results;
+    } finally {
+      this.release(...this.made);
+    }
+  }
+
+  /** The optional inputs as programs read them: of rank 2 at least, because rank 1 is packed differently. */
+  get options(): Textures {
+    const {bias, mask, alibiSlopes, queryLengths, keyLengths} = this.inputs;
+    const asRow = (lengths: TensorInfo | undefined) => lengths && {...lengths, shape: [1, lengths.shape[0]]};
+    return {bias, mask, alibiSlopes, queryLengths: asRow(queryLengths), keyLengths: asRow(keyLengths)};
+  }
+}
+
+/** A result in BHSD order, in the order that the call has. */
+export function inCallOrder(run: AttentionRun, result: TensorInfo): TensorInfo {
+  if (run.attrs.order === 'BHSD') return result;
+  return tidy(() => transpose(run.handOver(result), [0, 2, 1, 3]));
+}
+
+function gpgpuProgram({inputs, code, unpackedOutput}: AttentionProgram, outputShape: number[]): GPGPUProgram {
+  return {
+    variableNames: [...inputs],
+    outputShape,
+    userCode: code,
+    packedInputs: true,
+    packedOutput: !unpackedOutput,
+    // Shapes as uniforms: one compiled program for all of them.
+    enableShapeUniforms: true,
+    customUniforms: [...attentionUniforms],
+  };
+}
+
+function uniformValues(common: Record<string, number[]>, {start, count, isLast}: KeyChunk): number[][] {
+  const ofChunk: Record<string, number[]> = {chunkStart: [start], chunkKeys: [count], isLastChunk: [Number(isLast)]};
+  return attentionUniforms.map(({name}) => ofChunk[name] ?? common[name]);
+}
+
+function commonUniforms(
+  inputs: FlashAttentionInputs,
+  attrs: FlashAttentionAttrs,
+  sizes: AttentionSizes,
+): Record<string, number[]> {
+  const limit = (keys: number) => (keys < 0 ? UNLIMITED : Math.min(keys, UNLIMITED));
+  // Half-float textures end at 65504, and what lies beyond becomes infinite.
+  const [hiddenScore, lowestMaximum] = env().getBool('WEBGL_RENDER_FLOAT32_ENABLED') ? [-3e38, -1e37] : [-6e4, -3e4];
+  const single = {
+    ...sizes,
+    left: limit(attrs.left),
+    right: limit(attrs.right),
+    slopeBatches: inputs.alibiSlopes?.shape[0] ?? 1,
+    dropoutSeed: attrs.dropoutSeed | 0,
+    dropoutThreshold: dropoutThreshold(attrs.dropoutRate) | 0,
+    dropoutFactor: 1 / (1 - attrs.dropoutRate),
+    scale: attrs.scale,
+    softcap: attrs.softcap,
+    hiddenScore,
+    lowestMaximum,
+  };
+  return {
+    ...Object.fromEntries(Object.entries(single).map(([name, value]) => [name, [value]])),
+    biasSizes: inputs.bias?.shape ?? [1, 1, 1, 1],
+    maskSizes: inputs.mask?.shape ?? [1, 1, 1, 1],
+  };
+}

@@ -1,0 +1,124 @@
+/**
+ * WebGL kernels of attention's backward pass (FlashAttention, algorithm 4), a chunk of keys at a time: probabilities are
+ * recomputed from lse, then their gradient, then the sums that make dQ, dK and dV, or the gradient of one of the biases.
+ */
+import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
+import {add, concat, type KernelFunc, reshape, sum, type Tensor, type TensorInfo, tidy} from '@tensorflow/tfjs-core';
+import type {FlashAttentionAttrs, FlashAttentionBackwardInputs} from '../../src/kernel_names.js';
+import {AttentionRun, inCallOrder} from './attention_run.js';
+import {type KeyChunk, keyChunks, WHOLE} from './key_chunks.js';
+import {gradientStatsProgram} from './row_programs.js';
+import {type GradientOf, probabilitiesProgram, scoreGradientProgram} from './score_programs.js';
+import {sumOverKeysProgram, sumOverQueriesProgram} from './sum_programs.js';
+import {assertTexturesFit} from './texture_limits.js';
+
+type KernelCall = Parameters<KernelFunc>[0];
+type Textures = Record<string, TensorInfo | undefined>;
+
+/** The textures of one chunk; freed when the chunk is done. */
+interface ScoreGradient {
+  chunk: KeyChunk;
+  textures: Textures;
+  probabilities: TensorInfo;
+  dScores: TensorInfo;
+}
+
+/** Runs `useChunk` for every chunk, and returns what `results` then gives, freeing everything else. */
+function overScoreGradients(
+  call: KernelCall,
+  gradientOf: GradientOf,
+  useChunk: (run: AttentionRun, gradient: ScoreGradient) => void,
+  results: (run: AttentionRun) => TensorInfo[],
+): TensorInfo[] {
+  const inputs = call.inputs as FlashAttentionBackwardInputs;
+  const run = new AttentionRun(call.backend as MathBackendWebGL, inputs, call.attrs as FlashAttentionAttrs);
+  assertTexturesFit(inputs, run.sizes);
+  const {variant, options, sizes} = run;
+  const {batch, heads, queries} = sizes;
+  return run.finish(() => {
+    const {q, k, v, output, lse, dOutput, dLse} = inputs;
+    const rows = {o: output, dO: dOutput, lse, dLse};
+    const statsShape = [batch * heads, Math.ceil(queries / 2), 2, 2];
+    const stats = run.make(gradientStatsProgram(variant, dLse !== undefined), statsShape, rows, WHOLE);
+    const textures = {...options, q, k, v, dO: dOutput, stats};
+    for (const chunk of keyChunks(inputs, run.attrs, sizes)) {
+      const shape = [batch * heads, queries, chunk.count];
+      const probabilities = run.make(probabilitiesProgram(variant), shape, textures, chunk);
+      const program = scoreGradientProgram(variant, gradientOf);
+      const dScores = run.make(program, shape, {...textures, probabilities}, chunk);
+      useChunk(run, {chunk, textures, probabilities, dScores});
+      run.release(probabilities, dScores);
+    }
+    return results(run);
+  });
+}
+
+export const flashAttentionBackward: KernelFunc = (call) => {
+  let dq: TensorInfo | undefined;
+  let dk: TensorInfo | undefined;
+  let dv: TensorInfo | undefined;
+  const useChunk = (run: AttentionRun, {chunk, textures, probabilities, dScores}: ScoreGradient) => {
+    const {variant, sizes} = run;
+    const {batch, heads, keyHeads, queries, keys, depth, valueDepth} = sizes;
+    const hasPrevious = dq !== undefined;
+    const add = (program: Parameters<AttentionRun['make']>[0], shape: number[], given: Textures) => {
+      const total = run.make(program, shape, {...textures, ...given}, chunk);
+      run.release(given.previous);
+      return total;
+    };
+    dq = add(sumOverKeysProgram(variant, 'k', hasPrevious), [batch, heads, queries, depth], {
+      weights: dScores,
+      previous: dq,
+    });
+    dk = add(sumOverQueriesProgram(variant, 'q', hasPrevious), [batch, keyHeads, keys, depth], {
+      weights: dScores,
+      previous: dk,
+    });
+    dv = add(sumOverQueriesProgram(variant, 'dO', hasPrevious), [batch, keyHeads, keys, valueDepth], {
+      weights: probabilities,
+      previous: dv,
+    });
+  };
+  return overScoreGradients(call, 'dots', useChunk, (run) =>
+    [dq, dk, dv].map((gradient) => inCallOrder(run, gradient as TensorInfo)),
+  );
+};
+
+export const flashAttentionBiasBackward: KernelFunc = (call) => {
+  const {shape} = call.inputs.bias as TensorInfo;
+  return biasGradient(call, 'scores', shape, shape);
+};
+
+export const flashAttentionSlopesBackward: KernelFunc = (call) => {
+  const {shape} = call.inputs.alibiSlopes as TensorInfo;
+  return biasGradient(call, 'slope', [...shape, 1, 1], shape);
+};
+
+/** dS of all chunks, summed to `broadcastShape` by tfjs's own reductions. */
+function biasGradient(
+  call: KernelCall,
+  gradientOf: GradientOf,
+  broadcastShape: number[],
+  outputShape: number[],
+): TensorInfo {
+  const axes = [0, 1, 2, 3].filter((axis) => broadcastShape[axis] === 1);
+  const hasKeys = broadcastShape[3] !== 1;
+  let parts: Tensor[] = [];
+  const useChunk = (run: AttentionRun, {chunk, dScores}: ScoreGradient) => {
+    const {batch, heads, queries} = run.sizes;
+    const part = tidy(() => {
+      const whole = reshape(run.handOver(dScores), [batch, heads, queries, chunk.count]);
+      const summed: Tensor = axes.length > 0 ? sum(whole, axes, true) : whole;
+      return hasKeys || parts.length === 0 ? summed : add(parts[0], summed);
+    });
+    if (!hasKeys) for (const previous of parts.splice(0)) previous.dispose();
+    parts.push(part);
+  };
+  const [total] = overScoreGradients(call, gradientOf, useChunk, () => {
+    const joined = tidy(() => reshape(parts.length > 1 ? concat(parts, 3) : parts[0], outputShape));
+    for (const part of parts) part.dispose();
+    parts = [];
+    return [joined];
+  });
+  return total;
+}

@@ -1,0 +1,105 @@
+/** Programs that make chunk textures [B·H, Sq, chunkKeys]: scores, probabilities, and the gradient of the scores. */
+import {
+  type AttentionVariant,
+  dotProducts,
+  dropoutFunctions,
+  enterScoreQuad,
+  headFunctions,
+  headInputs,
+  scoreFunctions,
+  scoreInputs,
+  tanhFunction,
+  texel,
+} from './attention_glsl.js';
+import type {AttentionProgram} from './attention_run.js';
+
+/** GLSL of the texel of a row statistics texture that belongs to the two rows of the quad. */
+const statsOfQuad = texel('stats', 'headIndex * pairs(queries) + query / 2');
+
+/** Scores of the forward pass. */
+export function scoresProgram(variant: AttentionVariant): AttentionProgram {
+  return {
+    inputs: ['q', 'k', ...headInputs(variant), ...scoreInputs(variant)],
+    code: `
+${headFunctions(variant)}
+${scoreFunctions(variant)}
+void main() {
+  ${enterScoreQuad('vec4(hiddenScore)')}
+  ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
+  setOutput(scoresOf(head, dots, query, key));
+}`,
+  };
+}
+
+/** exp(scores − maximum) of the forward pass, times what dropout makes of it, from scores and (maximum, sum) rows. */
+export function weightsProgram(variant: AttentionVariant): AttentionProgram {
+  return {
+    inputs: ['scores', 'stats', ...headInputs(variant)],
+    code: `
+${headFunctions(variant)}
+${dropoutFunctions(variant)}
+void main() {
+  ${enterScoreQuad('vec4(0.0)')}
+  vec4 stats4 = ${statsOfQuad};
+  vec4 weights = exp(${texel('scores', 'index')} - stats4.xxzz);
+  ${variant.dropout ? 'weights = mix(vec4(0.0), weights * dropoutFactor, keptOf(head, query, key));' : ''}
+  setOutput(weights);
+}`,
+  };
+}
+
+/**
+ * Probabilities of the backward pass, recomputed from lse: P = exp(S − lse). Those that dropout drops are stored as −P:
+ * the gradient of the scores needs them, that of the values must not have them.
+ */
+export function probabilitiesProgram(variant: AttentionVariant): AttentionProgram {
+  return {
+    inputs: ['q', 'k', 'stats', ...headInputs(variant), ...scoreInputs(variant)],
+    code: `
+${headFunctions(variant)}
+${scoreFunctions(variant)}
+${dropoutFunctions(variant)}
+void main() {
+  ${enterScoreQuad('vec4(0.0)')}
+  ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
+  vec4 scores = scoresOf(head, dots, query, key);
+  vec4 stats4 = ${statsOfQuad};
+  vec4 probabilities = mix(exp(scores - stats4.xxzz), vec4(0.0), equal(scores, vec4(hiddenScore)));
+  ${variant.dropout ? 'probabilities = mix(-probabilities, probabilities, keptOf(head, query, key));' : ''}
+  setOutput(probabilities);
+}`,
+  };
+}
+
+/**
+ * What the gradient is of: the dot products q·k but for the scale; the scores, to which biases are added after the
+ * softcap; or the ALiBi slope, to which every score contributes.
+ */
+export type GradientOf = 'dots' | 'scores' | 'slope';
+
+/** dS = P ∘ (dO·Vᵀ − delta), from the texture of probabilities and rows of (lse, delta). */
+export function scoreGradientProgram(variant: AttentionVariant, gradientOf: GradientOf): AttentionProgram {
+  const needsDots = variant.softcap && gradientOf === 'dots';
+  const throughSoftcap = `
+  ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
+  vec4 t = tanhQuad(dots * (scale / softcap));
+  gradient *= 1.0 - t * t;`;
+  return {
+    inputs: ['dO', 'v', 'probabilities', 'stats', ...(needsDots ? (['q', 'k'] as const) : []), ...headInputs(variant)],
+    code: `
+${headFunctions(variant)}
+${needsDots ? tanhFunction : ''}
+void main() {
+  ${enterScoreQuad('vec4(0.0)')}
+  vec4 probabilities4 = ${texel('probabilities', 'index')};
+  ${dotProducts(variant, 'gradient', {operand: 'dO', row: 'query'}, {operand: 'v', row: 'key'})}
+  ${variant.dropout ? 'gradient = mix(vec4(0.0), gradient * dropoutFactor, greaterThan(probabilities4, vec4(0.0)));' : ''}
+  vec4 stats4 = ${statsOfQuad};
+  gradient = abs(probabilities4) * (gradient - stats4.yyww);
+  ${needsDots ? throughSoftcap : ''}
+  ${gradientOf === 'slope' ? 'gradient *= -vec4(abs(aheadOf(head, query, key)));' : ''}
+  // Padding beyond the matrices may hold anything.
+  setOutput(mix(gradient, vec4(0.0), equal(probabilities4, vec4(0.0))));
+}`,
+  };
+}
