@@ -1,0 +1,98 @@
+/** What is special about the WebGL kernels: chunks of keys, programs for all sequence lengths, texture limits. */
+import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
+import * as tf from '@tensorflow/tfjs-core';
+import {chunkLimits} from '../../kernels/webgl/key_chunks.js';
+import {flashAttention} from '../../src/index.js';
+import {type AttentionCase, describeCase} from '../attention_cases.js';
+import {expectRight} from '../attention_results.js';
+import {describeOnBackends} from '../backends.js';
+
+const MAX_SIDE = 'WEBGL_MAX_TEXTURE_SIZE';
+const onWebgl = {predicate: ({backendName}: {backendName: string}) => backendName === 'webgl'};
+
+const base = {B: 2, H: 2, Hk: 2, Sq: 37, Sk: 53, D: 16, Dv: 16};
+const chunked: AttentionCase[] = [
+  base,
+  {...base, causal: true},
+  {...base, Sq: 53, Sk: 37, window: [9, 2]},
+  {...base, H: 4, order: 'BSHD', causal: true, D: 7, Dv: 9},
+  {...base, queryLengths: [30, 0], keyLengths: [41, 53], dropout: {rate: 0.3, seed: 5}},
+  {...base, bias: 'HQK', alibi: 'H'},
+  {...base, bias: 'Q', mask: 'K', softcap: 4, alibi: 'BH'},
+];
+
+describeOnBackends(
+  'WebGL attention in several chunks of keys',
+  () => {
+    const limits = {...chunkLimits};
+    beforeAll(() => Object.assign(chunkLimits, {scores: 1, minKeys: 16}));
+    afterAll(() => Object.assign(chunkLimits, limits));
+
+    for (const attentionCase of chunked) {
+      it(describeCase(attentionCase), () => expectRight(attentionCase));
+    }
+  },
+  onWebgl,
+);
+
+describeOnBackends(
+  'WebGL attention programs',
+  () => {
+    it('are compiled once for all sequence lengths', async () => {
+      await trainingStep(33, 40);
+      const compiled = programCount();
+      for (const [Sq, Sk] of [
+        [34, 41],
+        [64, 129],
+        [200, 77],
+      ]) {
+        await trainingStep(Sq, Sk);
+      }
+      expect(compiled).toBeGreaterThan(0);
+      expect(programCount()).toBe(compiled);
+    });
+  },
+  onWebgl,
+);
+
+describeOnBackends(
+  'WebGL texture limits',
+  () => {
+    it('are checked before any work, with the name and the shape', () => {
+      const q = tf.zeros<tf.Rank.R4>([1, 2, 40, 16]);
+      const k = tf.zeros<tf.Rank.R4>([1, 2, 300, 16]);
+      const side = tf.env().getNumber(MAX_SIDE);
+      const {numTensors, numDataBuffers} = tf.memory();
+      tf.env().set(MAX_SIDE, 32);
+      try {
+        expect(() => flashAttention(q, k, k)).toThrowError(
+          'flashAttention: k of shape [1,2,300,16] needs 2400 texels, but a texture of this WebGL device holds 32 × 32 = 1024.',
+        );
+      } finally {
+        tf.env().set(MAX_SIDE, side);
+      }
+      expect(tf.memory().numTensors).toBe(numTensors);
+      expect(tf.memory().numDataBuffers).toBe(numDataBuffers);
+    });
+  },
+  onWebgl,
+);
+
+async function trainingStep(Sq: number, Sk: number): Promise<void> {
+  const gradients = tf.tidy(() => {
+    const q = tf.randomNormal<tf.Rank.R4>([2, 3, Sq, 16]);
+    const k = tf.randomNormal<tf.Rank.R4>([2, 3, Sk, 16]);
+    const bias = tf.randomNormal<tf.Rank.R4>([2, 3, Sq, Sk]);
+    return tf.grads((...xs: tf.Tensor[]) =>
+      flashAttention(xs[0] as tf.Tensor4D, xs[1] as tf.Tensor4D, xs[1] as tf.Tensor4D, {causal: true, bias}),
+    )([q, k], tf.randomNormal([2, 3, Sq, 16]));
+  });
+  await Promise.all(gradients.map((gradient) => gradient.data()));
+  tf.dispose(gradients);
+}
+
+/** Attention's own: tfjs compiles its ops anew for some shapes. */
+function programCount(): number {
+  const {binaryCache} = tf.backend() as MathBackendWebGL & {binaryCache: Record<string, unknown>};
+  return Object.keys(binaryCache).filter((key) => key.includes('chunkStart')).length;
+}
