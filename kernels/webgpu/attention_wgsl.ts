@@ -5,7 +5,8 @@
  */
 import type {AttentionOrder} from '../../src/kernel_names.js';
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
-import type {Source} from './tile_wgsl.js';
+import {type TileSizes, threadGrid} from './tile_sizes.js';
+import {lines, type Source} from './tile_wgsl.js';
 
 /** What a shader is compiled for. Sequence lengths, strides and option values are uniforms instead. */
 export interface AttentionVariant {
@@ -142,7 +143,7 @@ export function operandSource(operand: Operand, base: string, limit: string): So
   return {load: (row, quad) => `load_${operand}(${base}, ${limit}, ${row}, ${quad})`};
 }
 
-/** WGSL function that stores four neighbouring elements of a row, leaving out what lies outside the matrix. */
+/** WGSL function that stores four neighbouring elements of a row, leaving out what lies past the depth. */
 export function storeFunction(variant: AttentionVariant, operand: Operand): string {
   const depth = operandDepth(variant, operand);
   const body = isVectorized(variant, operand)
@@ -150,10 +151,36 @@ export function storeFunction(variant: AttentionVariant, operand: Operand): stri
     : `let first = base + row * ${rowStride(variant, operand)} + 4u * quad;
   for (var c = 0u; c < min(4u, ${depth}u - 4u * quad); c++) { ${operand}[first + c] = value[c]; }`;
   return `
-fn store_${operand}(base: u32, limit: u32, row: u32, quad: u32, value: vec4f) {
-  if ((row >= limit) | (quad >= ${Math.ceil(depth / 4)}u)) { return; }
+fn store_${operand}(base: u32, row: u32, quad: u32, value: vec4f) {
   ${body}
 }`;
+}
+
+/** WGSL that stores an accumulator of `quadsPerThread` quads per row, as wide as the operand, rows below `limit` only. */
+export function storeAccumulator(
+  variant: AttentionVariant,
+  operand: Operand,
+  tile: TileSizes,
+  quadsPerThread: number,
+  at: {base: string; limit: string; row: (i: number) => string},
+  value: (i: number, n: number) => string,
+): string {
+  const {threadsAcross} = threadGrid(tile);
+  const quads = Math.ceil(operandDepth(variant, operand) / 4);
+  const storeQuad = (i: number, n: number) => {
+    const quad = `${n * threadsAcross}u + threadColumn`;
+    const store = `store_${operand}(${at.base}, row, ${quad}, ${value(i, n)});`;
+    return (n + 1) * threadsAcross <= quads ? store : `if (${quad} < ${quads}u) { ${store} }`;
+  };
+  return lines(
+    tile.threadRows,
+    (i) => `{
+    let row = ${at.row(i)};
+    if (row < ${at.limit}) {
+      ${lines(quadsPerThread, (n) => storeQuad(i, n))}
+    }
+  }`,
+  );
 }
 
 /** The optional buffers of a variant. */

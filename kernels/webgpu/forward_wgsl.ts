@@ -18,6 +18,7 @@ import {
   optionalBindings,
   type Shader,
   scoreFunctions,
+  storeAccumulator,
   storeFunction,
 } from './attention_wgsl.js';
 import {
@@ -65,6 +66,12 @@ export function forwardShader(variant: AttentionVariant, tile: TileSizes): Shade
   const keysOf = (n: number) => `4 * i32${keyQuad(n)} + vec4i(0, 1, 2, 3)`;
   const queryOf = (i: number) => `queryStart + threadRow * ${tile.threadRows}u + ${i}u`;
   const reductionSlot = (i: number) => `(${i * threadsDown}u + threadRow) * ${threadsAcross}u`;
+
+  // A loop over few slots costs some compilers more than the slots.
+  const overReductionSlots = (i: number, code: (slot: string) => string) =>
+    threadsAcross <= 4
+      ? lines(threadsAcross, (t) => code(`reduction[${reductionSlot(i)} + ${t}u]`))
+      : `for (var t = 0u; t < ${threadsAcross}u; t++) { ${code(`reduction[${reductionSlot(i)} + t]`)} }`;
 
   const body = `
 var<workgroup> reduction: array<f32, ${tile.rows * threadsAcross}>;
@@ -126,9 +133,7 @@ ${entryPoint(
       tile.threadRows,
       (i) => `
     var newMaximum${i} = maximum${i};
-    for (var t = 0u; t < ${threadsAcross}u; t++) {
-      newMaximum${i} = max(newMaximum${i}, reduction[${reductionSlot(i)} + t]);
-    }
+    ${overReductionSlots(i, (slot) => `newMaximum${i} = max(newMaximum${i}, ${slot});`)}
     let rescale${i} = exp2(maximum${i} - newMaximum${i});
     maximum${i} = newMaximum${i};
     sum${i} *= rescale${i};
@@ -147,26 +152,31 @@ ${entryPoint(
   ${lines(tile.threadRows, (i) => `reduction[${reductionSlot(i)} + threadColumn] = sum${i};`)}
   workgroupBarrier();
   let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
+  // The largest term of a sum is exp2(0), so only a row that saw nothing has less; NaN is not less than anything.
   ${lines(
     tile.threadRows,
-    (i) => `{
-    let query = ${queryOf(i)};
-    var sum = 0.0;
-    for (var t = 0u; t < ${threadsAcross}u; t++) { sum += reduction[${reductionSlot(i)} + t]; }
-    // The largest term of a sum is exp2(0), so only a row that saw nothing has less; NaN is not less than anything.
-    let visible = !(sum < 0.5) && query < queryLimit;
-    let factor = select(0.0, 1.0 / sum, visible);
+    (i) => `sum${i} = 0.0;
+  ${overReductionSlots(i, (slot) => `sum${i} += ${slot};`)}
+  let visible${i} = !(sum${i} < 0.5) & (${queryOf(i)} < queryLimit);
+  let factor${i} = select(0.0, 1.0 / sum${i}, visible${i});`,
+  )}
+  ${storeAccumulator(
+    variant,
+    'output',
+    tile,
+    quadsPerThread,
+    {base: 'oBase', limit: 'params.queries', row: queryOf},
+    (i, n) => `select(vec4f(), o${i}_${n} * factor${i}, visible${i})`,
+  )}
+  if (threadColumn == 0u) {
     ${lines(
-      quadsPerThread,
-      (n) =>
-        `store_output(oBase, params.queries, query, ${n * threadsAcross}u + threadColumn, select(vec4f(), o${i}_${n} * factor, visible));`,
+      tile.threadRows,
+      (i) => `if (${queryOf(i)} < params.queries) {
+      lse[head.index * params.queries + ${queryOf(i)}] =
+        select(${LOWEST_FLOAT32}, (maximum${i} + log2(sum${i})) * ${Math.LN2}, visible${i});
+    }`,
     )}
-    if (threadColumn == 0u && query < params.queries) {
-      lse[head.index * params.queries + query] =
-        select(${LOWEST_FLOAT32}, (maximum${i} + log2(sum)) * ${Math.LN2}, visible);
-    }
   }`,
-  )}`,
 )}`;
 
   return makeShader(

@@ -10,12 +10,13 @@ import {
   operandBinding,
   optionalBindings,
   type Shader,
+  storeAccumulator,
   storeFunction,
 } from './attention_wgsl.js';
 import {scoreGradient} from './score_gradient_wgsl.js';
 import {accumulateColumns, columnWidth} from './tile_products.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
-import {declareAccumulators, lines, storeRows} from './tile_wgsl.js';
+import {declareAccumulators, storeRows} from './tile_wgsl.js';
 
 /** Which of the two gradients a pass makes: both, unless the storage buffers do not suffice. */
 export interface KeyValueOutputs {
@@ -29,12 +30,13 @@ export function keyValueGradientShader(variant: AttentionVariant, tile: TileSize
   const keyWidth = columnWidth(tile, variant.depth).quadsPerThread;
   const valueWidth = columnWidth(tile, variant.valueDepth).quadsPerThread;
   const store = (name: 'dk' | 'dv', base: string, width: number, factor: string) =>
-    lines(tile.threadRows, (i) =>
-      lines(
-        width,
-        (n) =>
-          `store_${name}(${base}, params.keys, rowStart + threadRow * ${tile.threadRows}u + ${i}u, ${n * threadsAcross}u + threadColumn, ${factor}${name}${i}_${n});`,
-      ),
+    storeAccumulator(
+      variant,
+      name,
+      tile,
+      width,
+      {base, limit: 'params.keys', row: (i) => `rowStart + threadRow * ${tile.threadRows}u + ${i}u`},
+      (i, n) => `${factor}${name}${i}_${n}`,
     );
   const addToDv = `
     ${storeRows(tile, core.weights, (i, n) => `s${i}_${n}`)}

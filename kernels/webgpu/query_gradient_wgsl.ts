@@ -7,12 +7,13 @@ import {
   operandBinding,
   optionalBindings,
   type Shader,
+  storeAccumulator,
   storeFunction,
 } from './attention_wgsl.js';
 import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {accumulateColumns, columnWidth} from './tile_products.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
-import {declareAccumulators, lines, storeRows} from './tile_wgsl.js';
+import {declareAccumulators, storeRows} from './tile_wgsl.js';
 
 export function queryGradientShader(variant: AttentionVariant, tile: TileSizes): Shader {
   const {threads, threadsAcross} = threadGrid(tile);
@@ -47,12 +48,13 @@ ${entryPoint(
     ${accumulateColumns(tile, variant.depth, 'dq', core.weights, core.scoreColumns, 'columnStart', true)}
   }
 
-  ${lines(tile.threadRows, (i) =>
-    lines(
-      quadsPerThread,
-      (n) =>
-        `store_dq(qBase, params.queries, rowStart + threadRow * ${tile.threadRows}u + ${i}u, ${n * threadsAcross}u + threadColumn, params.scale * dq${i}_${n});`,
-    ),
+  ${storeAccumulator(
+    variant,
+    'dq',
+    tile,
+    quadsPerThread,
+    {base: 'qBase', limit: 'params.queries', row: (i) => `rowStart + threadRow * ${tile.threadRows}u + ${i}u`},
+    (i, n) => `params.scale * dq${i}_${n}`,
   )}`,
 )}`;
   return makeShader(
