@@ -183,49 +183,64 @@ export function depthOf(operand: Operand): 'depth' | 'valueDepth' {
   return HAS_DEPTH_OF_KEYS.has(operand) ? 'depth' : 'valueDepth';
 }
 
-/**
- * GLSL of a walk over the quads of two rows of a matrix, or down its rows: declares places, `fetch` reads the quad there,
- * `advance` goes on. In BSHD order a texel holds two heads of one row, so each quad takes two fetches.
- */
+/** GLSL of a walk over the texels of a texture: `declare` takes place before it, `fetch` reads where it has come to. */
 export interface Walk {
   declare: string;
   fetch: string;
+  /** One step on. */
   advance: string;
 }
 
-/** A walk from the quad at (row, column) of a head: `row` is even, `column` counts quads. */
-export function walk(
+/** A walk from one texel in steps of as many; `name` is that of its variables. */
+export function texelWalk(texture: string, name: string, start: string, step: string): Walk {
+  const [at, by, width] = [`${name}At`, `${name}Step`, `packedWidth(${texture}TexShape)`];
+  return {
+    declare: `ivec2 ${at} = place(${start}, ${width});
+  ivec2 ${by} = place(${step}, ${width});`,
+    fetch: `texelFetch(${texture}, ${at}, 0)`,
+    advance: `${at} = advance(${at}, ${by}, ${width});`,
+  };
+}
+
+/**
+ * A walk over quads of a matrix of a head, from (row, column) along two rows or down all rows: `row` is even, `column`
+ * counts quads. In BSHD order a texel holds two heads of one row, so each quad takes two fetches.
+ */
+export function quadWalk(
   {order}: AttentionVariant,
   operand: Operand,
   direction: 'along' | 'down',
   row: string,
   column: string,
 ): Walk {
-  const rowsAreKeys = ROWS_ARE_KEYS.has(operand);
-  const [rows, headCount, head] = rowsAreKeys
+  const [rows, headCount, head] = ROWS_ARE_KEYS.has(operand)
     ? ['keys', 'keyHeads', 'head.keyHead']
     : ['queries', 'heads', 'head.head'];
   const quads = `pairs(${depthOf(operand)})`;
-  const width = `packedWidth(${operand}TexShape)`;
-  const walker = (at: string, index: string, step: string) => ({
-    declare: `ivec2 ${at} = place(${index}, ${width});
-  ivec2 ${operand}Step = place(${direction === 'along' ? '1' : step}, ${width});`,
-    advance: `${at} = advance(${at}, ${operand}Step, ${width});`,
-  });
   if (order === 'BHSD') {
-    const index = `((head.sampleIndex * ${headCount} + ${head}) * pairs(${rows}) + (${row}) / 2) * ${quads} + ${column}`;
-    return {...walker(`${operand}At`, index, quads), fetch: `texelFetch(${operand}, ${operand}At, 0)`};
+    const rowPair = `(head.sampleIndex * ${headCount} + ${head}) * pairs(${rows}) + (${row}) / 2`;
+    return texelWalk(operand, operand, `(${rowPair}) * ${quads} + ${column}`, direction === 'along' ? '1' : quads);
   }
   const rowTexels = `pairs(${headCount}) * ${quads}`;
-  const index = `(head.sampleIndex * ${rows} + (${row})) * ${rowTexels} + (${head} / 2) * ${quads} + ${column}`;
-  const first = walker(`${operand}At`, index, `2 * ${rowTexels}`);
-  const half = (at: string) => `halfOf(texelFetch(${operand}, ${at}, 0), ${head})`;
+  const start = `(head.sampleIndex * ${rows} + (${row})) * ${rowTexels} + (${head} / 2) * ${quads} + ${column}`;
+  const step = direction === 'along' ? '1' : `2 * ${rowTexels}`;
+  const first = texelWalk(operand, operand, start, step);
+  const second = texelWalk(operand, `${operand}Next`, `${start} + ${rowTexels}`, step);
   return {
     declare: `${first.declare}
-  ivec2 ${operand}NextAt = advance(${operand}At, place(${rowTexels}, ${width}), ${width});`,
-    fetch: `vec4(${half(`${operand}At`)}, ${half(`${operand}NextAt`)})`,
-    advance: `${first.advance} ${operand}NextAt = advance(${operand}NextAt, ${operand}Step, ${width});`,
+  ${second.declare}`,
+    fetch: `vec4(halfOf(${first.fetch}, ${head}), halfOf(${second.fetch}, ${head}))`,
+    advance: `${first.advance} ${second.advance}`,
   };
+}
+
+/** GLSL that takes the walks so many steps on, with `body` at each. */
+export function walkTogether(walks: Walk[], count: string, body: string): string {
+  return `
+  for (int n = 0; n < ${count}; n++) {
+    ${body}
+    ${walks.map(({advance}) => advance).join(' ')}
+  }`;
 }
 
 /**
@@ -238,24 +253,24 @@ export function dotProducts(
   left: {operand: Operand; row: string},
   right: {operand: Operand; row: string},
 ): string {
-  const leftWalk = walk(variant, left.operand, 'along', left.row, '0');
-  const rightWalk = walk(variant, right.operand, 'along', right.row, '0');
+  const leftWalk = quadWalk(variant, left.operand, 'along', left.row, '0');
+  const rightWalk = quadWalk(variant, right.operand, 'along', right.row, '0');
   const depth = depthOf(left.operand);
+  const fetchBoth = `vec4 a = ${leftWalk.fetch};
+    vec4 b = ${rightWalk.fetch};`;
   return `
   vec4 ${name} = vec4(0.0);
   {
   ${leftWalk.declare}
   ${rightWalk.declare}
-  for (int n = 0; n < ${depth} / 2; n++) {
-    vec4 a = ${leftWalk.fetch};
-    vec4 b = ${rightWalk.fetch};
-    ${name} += a.xxzz * b.xzxz + a.yyww * b.ywyw;
-    ${leftWalk.advance}
-    ${rightWalk.advance}
-  }
+  ${walkTogether(
+    [leftWalk, rightWalk],
+    `${depth} / 2`,
+    `${fetchBoth}
+    ${name} += a.xxzz * b.xzxz + a.yyww * b.ywyw;`,
+  )}
   if (${depth} % 2 == 1) {
-    vec4 a = ${leftWalk.fetch};
-    vec4 b = ${rightWalk.fetch};
+    ${fetchBoth}
     ${name} += a.xxzz * b.xzxz;
   }
   }`;

@@ -3,7 +3,16 @@
  * [B·H, ⌈Sq/2⌉, 2, 2].
  */
 import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
-import {type AttentionVariant, headFunctions, headInputs, texel, textureAccess, walk} from './attention_glsl.js';
+import {
+  type AttentionVariant,
+  headFunctions,
+  headInputs,
+  quadWalk,
+  texel,
+  texelWalk,
+  textureAccess,
+  walkTogether,
+} from './attention_glsl.js';
 import type {AttentionProgram} from './attention_run.js';
 
 const enterRowPair = `
@@ -15,6 +24,9 @@ const enterRowPair = `
 
 /** Forward: (maximum, sum of exp(score − maximum)) of both rows, over the chunk and, if there are any, those before. */
 export function runningStatsProgram(variant: AttentionVariant, hasPrevious: boolean): AttentionProgram {
+  const firstScore = 'index * pairs(chunkKeys) + seen.x / 2';
+  const forMaximum = texelWalk('scores', 'forMaximum', firstScore, '1');
+  const forSum = texelWalk('scores', 'forSum', firstScore, '1');
   return {
     inputs: ['scores', ...(hasPrevious ? (['previousStats'] as const) : []), ...headInputs(variant)],
     code: `
@@ -22,25 +34,24 @@ ${headFunctions(variant)}
 void main() {
   ${enterRowPair}
   ivec2 seen = visibleInChunk(head, query);
-  int width = packedWidth(scoresTexShape);
-  ivec2 first = place(index * pairs(chunkKeys) + seen.x / 2, width);
-  int end = pairs(seen.y);
-
+  int steps = pairs(seen.y) - seen.x / 2;
   vec4 previous = ${hasPrevious ? texel('previousStats', 'index') : 'vec4(lowestMaximum, 0.0, lowestMaximum, 0.0)'};
   vec2 maximum = previous.xz;
-  ivec2 at = first;
-  for (int n = seen.x / 2; n < end; n++) {
-    vec4 scores4 = texelFetch(scores, at, 0);
-    maximum = max(maximum, max(scores4.xz, scores4.yw));
-    at = advance(at, ivec2(1, 0), width);
-  }
+  ${forMaximum.declare}
+  ${walkTogether(
+    [forMaximum],
+    'steps',
+    `vec4 scores4 = ${forMaximum.fetch};
+    maximum = max(maximum, max(scores4.xz, scores4.yw));`,
+  )}
   vec2 sum = previous.yw * exp(previous.xz - maximum);
-  at = first;
-  for (int n = seen.x / 2; n < end; n++) {
-    vec4 weights = exp(texelFetch(scores, at, 0) - maximum.xxyy);
-    sum += weights.xz + weights.yw;
-    at = advance(at, ivec2(1, 0), width);
-  }
+  ${forSum.declare}
+  ${walkTogether(
+    [forSum],
+    'steps',
+    `vec4 weights = exp(${forSum.fetch} - maximum.xxyy);
+    sum += weights.xz + weights.yw;`,
+  )}
   setOutput(vec4(maximum.x, sum.x, maximum.y, sum.y));
 }`,
   };
@@ -63,8 +74,8 @@ void main() {
 
 /** Backward: (lse, delta) of both rows, delta = Σ dOutput·output − dLse. */
 export function gradientStatsProgram(variant: AttentionVariant, hasDLse: boolean): AttentionProgram {
-  const output = walk(variant, 'o', 'along', 'query', '0');
-  const dOutput = walk(variant, 'dO', 'along', 'query', '0');
+  const output = quadWalk(variant, 'o', 'along', 'query', '0');
+  const dOutput = quadWalk(variant, 'dO', 'along', 'query', '0');
   const perRow = (input: string) =>
     `halfOf(${texel(input, '(head.sampleIndex * pairs(heads) + head.head / 2) * pairs(queries) + query / 2')}, head.head)`;
   return {
@@ -76,12 +87,12 @@ void main() {
   vec2 delta = ${hasDLse ? `-${perRow('dLse')}` : 'vec2(0.0)'};
   ${output.declare}
   ${dOutput.declare}
-  for (int n = 0; n < valueDepth / 2; n++) {
-    vec4 products = ${output.fetch} * ${dOutput.fetch};
-    delta += products.xz + products.yw;
-    ${output.advance}
-    ${dOutput.advance}
-  }
+  ${walkTogether(
+    [output, dOutput],
+    'valueDepth / 2',
+    `vec4 products = ${output.fetch} * ${dOutput.fetch};
+    delta += products.xz + products.yw;`,
+  )}
   if (valueDepth % 2 == 1) {
     vec4 products = ${output.fetch} * ${dOutput.fetch};
     delta += products.xz;

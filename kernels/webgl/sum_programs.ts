@@ -2,7 +2,16 @@
  * Programs that sum rows of a matrix, weighted by a chunk texture: along its rows (output, dQ) or down its columns (dK,
  * dV). Their results are in BHSD order and are carried from chunk to chunk.
  */
-import {type AttentionVariant, depthOf, headFunctions, headInputs, texel, walk} from './attention_glsl.js';
+import {
+  type AttentionVariant,
+  depthOf,
+  headFunctions,
+  headInputs,
+  quadWalk,
+  texel,
+  texelWalk,
+  walkTogether,
+} from './attention_glsl.js';
 import type {AttentionProgram} from './attention_run.js';
 
 const previousInput = (hasPrevious: boolean) => (hasPrevious ? (['previous'] as const) : []);
@@ -17,7 +26,9 @@ export function sumOverKeysProgram(
   matrix: 'k' | 'v',
   hasPrevious: boolean,
 ): AttentionProgram {
-  const rows = walk(variant, matrix, 'down', 'chunkStart + 2 * (seen.x / 2)', 'column');
+  const weights = texelWalk('weights', 'weights', 'rowPair * pairs(chunkKeys) + seen.x / 2', '1');
+  const rows = quadWalk(variant, matrix, 'down', 'chunkStart + 2 * (seen.x / 2)', 'column');
+  const fetchBoth = `vec4 w = ${weights.fetch}; vec4 x = ${rows.fetch};`;
   const statsTexel = (input: string) => texel(input, 'headIndex * pairs(queries) + query / 2');
   const softmax = `
   vec4 stats4 = ${statsTexel('stats')};
@@ -51,21 +62,13 @@ void main() {
   Head head = makeHead(headIndex);
   ivec2 seen = visibleInChunk(head, query);
 
-  int weightsWidth = packedWidth(weightsTexShape);
-  ivec2 weightsAt = place(rowPair * pairs(chunkKeys) + seen.x / 2, weightsWidth);
+  ${weights.declare}
   ${rows.declare}
   vec4 sum = vec4(0.0);
-  for (int n = seen.x / 2; n < seen.y / 2; n++) {
-    vec4 w = texelFetch(weights, weightsAt, 0);
-    vec4 x = ${rows.fetch};
-    sum += w.xxzz * x.xyxy + w.yyww * x.zwzw;
-    weightsAt = advance(weightsAt, ivec2(1, 0), weightsWidth);
-    ${rows.advance}
-  }
+  ${walkTogether([weights, rows], '(seen.y / 2 - seen.x / 2)', `${fetchBoth} sum += w.xxzz * x.xyxy + w.yyww * x.zwzw;`)}
   if (seen.y % 2 == 1 && seen.y > seen.x) {
     // The second row of the last pair is hidden, and may be padding.
-    vec4 w = texelFetch(weights, weightsAt, 0);
-    vec4 x = ${rows.fetch};
+    ${fetchBoth}
     sum += w.xxzz * x.xyxy;
   }
   ${matrix === 'v' ? softmax : gradient}
@@ -84,9 +87,12 @@ export function sumOverQueriesProgram(
   matrix: 'q' | 'dO',
   hasPrevious: boolean,
 ): AttentionProgram {
-  const rows = walk(variant, matrix, 'down', '2 * (seen.x / 2)', 'column');
+  const firstWeight = '(head.index * pairs(queries) + seen.x / 2) * pairs(chunkKeys) + (key - chunkStart) / 2';
+  const weights = texelWalk('weights', 'weights', firstWeight, 'pairs(chunkKeys)');
+  const rows = quadWalk(variant, matrix, 'down', '2 * (seen.x / 2)', 'column');
   const dropped = matrix === 'dO' && variant.dropout;
-  const weight = dropped ? 'max(texelFetch(weights, weightsAt, 0), 0.0)' : 'texelFetch(weights, weightsAt, 0)';
+  const weight = dropped ? `max(${weights.fetch}, 0.0)` : weights.fetch;
+  const fetchBoth = `vec4 w = ${weight}; vec4 x = ${rows.fetch};`;
   const factor = matrix === 'q' ? 'scale' : dropped ? 'dropoutFactor' : '1.0';
   return {
     inputs: ['weights', matrix, ...previousInput(hasPrevious), ...headInputs(variant)],
@@ -104,26 +110,16 @@ void main() {
     return;
   }
   int group = heads / keyHeads;
-  int weightsWidth = packedWidth(weightsTexShape);
-  ivec2 weightsStep = place(pairs(chunkKeys), weightsWidth);
   vec4 sum = vec4(0.0);
   for (int member = 0; member < group; member++) {
     Head head = makeHead(keyHeadIndex / keyHeads * heads + keyHeadIndex % keyHeads * group + member);
     ivec2 seen = max(visibleQueries(head, key, key + 1), 0);
-    int firstWeight = (head.index * pairs(queries) + seen.x / 2) * pairs(chunkKeys) + (key - chunkStart) / 2;
-    ivec2 weightsAt = place(firstWeight, weightsWidth);
+    ${weights.declare}
     ${rows.declare}
-    for (int n = seen.x / 2; n < seen.y / 2; n++) {
-      vec4 w = ${weight};
-      vec4 x = ${rows.fetch};
-      sum += w.xxyy * x.xyxy + w.zzww * x.zwzw;
-      weightsAt = advance(weightsAt, weightsStep, weightsWidth);
-      ${rows.advance}
-    }
+    ${walkTogether([weights, rows], '(seen.y / 2 - seen.x / 2)', `${fetchBoth} sum += w.xxyy * x.xyxy + w.zzww * x.zwzw;`)}
     if (seen.y % 2 == 1 && seen.y > seen.x) {
       // The second row of the last pair sees nothing, and may be padding.
-      vec4 w = ${weight};
-      vec4 x = ${rows.fetch};
+      ${fetchBoth}
       sum += w.xxyy * x.xyxy;
     }
   }
