@@ -3,8 +3,10 @@
  * host, before a kernel runs.
  */
 import {
+  type DataStorage,
   engine,
   expandDims,
+  type KernelBackend,
   type NamedTensorMap,
   reshape,
   type Tensor,
@@ -37,9 +39,15 @@ export interface FlashAttentionOptions {
   bias?: Tensor | TensorLike;
   /** bool, broadcast to [B, H, Sq, Sk] but never copied to that shape: true where the key is visible. */
   mask?: Tensor | TensorLike;
-  /** int32 [B]: query rows that exist in each sample; the others give 0. Values beyond Sq count as Sq on a GPU. */
+  /**
+   * int32 [B]: query rows that exist in each sample; the others give 0. Values that are only on a GPU are not read back:
+   * there, more than Sq counts as Sq.
+   */
   queryLengths?: Tensor1D | TensorLike;
-  /** int32 [B]: keys that exist in each sample; the others are invisible. Values beyond Sk count as Sk on a GPU. */
+  /**
+   * int32 [B]: keys that exist in each sample; the others are invisible. Values that are only on a GPU are not read
+   * back: there, more than Sk counts as Sk.
+   */
   keyLengths?: Tensor1D | TensorLike;
   /** Axis order of q, k, v and the output: 'BHSD' (default) or 'BSHD'; both are read in place. */
   order?: AttentionOrder;
@@ -217,7 +225,7 @@ function lengthsInput(
   const t = toTensor(fail, name, value, 'int32');
   checkDtype(fail, name, t, 'int32');
   if (t.rank !== 1 || t.shape[0] !== batch) fail(`${name} must have shape [B] = [${batch}], got ${show(t)}.`);
-  const values = hostValues(value, t);
+  const values = hostValues(t);
   for (let i = 0; values && i < values.length; i++) {
     if (!(values[i] >= 0 && values[i] <= limit)) {
       fail(`${name} must lie between 0 and ${limitName} = ${limit}, got ${values[i]} for sample ${i}.`);
@@ -226,11 +234,20 @@ function lengthsInput(
   return t;
 }
 
-/** The values of a tensor if they are on the host already; reading them back from a GPU would stall it. */
-function hostValues(given: Tensor | TensorLike, t: Tensor): ArrayLike<number> | null {
-  if (!(given instanceof TensorClass))
-    return (Array.isArray(given) ? given : Array.from(given as Int32Array)) as number[];
-  return engine().backendName === 'cpu' ? t.dataSync() : null;
+/**
+ * The values of a tensor if they are on the host, as those of a tensor made from numbers are until a kernel first uses
+ * it; reading them back from a GPU would stall it.
+ */
+function hostValues(t: Tensor): ArrayLike<number> | null {
+  const backend = engine().backend as GpuBackend;
+  const storage = backend.tensorMap ?? backend.texData;
+  return storage ? storage.get(t.dataId).values : t.dataSync();
+}
+
+/** Where tfjs's WebGPU and WebGL backends keep track of tensors; other backends have their values on the host. */
+interface GpuBackend extends KernelBackend {
+  tensorMap?: DataStorage<{values: ArrayLike<number> | null}>;
+  texData?: DataStorage<{values: ArrayLike<number> | null}>;
 }
 
 function numericAttrs(fail: Fail, options: FlashAttentionOptions, depth: number) {

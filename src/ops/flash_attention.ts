@@ -53,18 +53,18 @@ function asSavable(inputs: NamedTensorMap): NamedTensorMap {
 }
 
 function flashAttention_<T extends Tensor3D | Tensor4D = Tensor4D>(
-  q: T | TensorLike,
-  k: T | TensorLike,
-  v: T | TensorLike,
+  q: T | Tensor | TensorLike,
+  k: Tensor | TensorLike,
+  v: Tensor | TensorLike,
   options?: FlashAttentionOptions,
 ): T {
   return attend('flashAttention', false, q, k, v, options).output as T;
 }
 
 function flashAttentionWithLse_<T extends Tensor3D | Tensor4D = Tensor4D>(
-  q: T | TensorLike,
-  k: T | TensorLike,
-  v: T | TensorLike,
+  q: T | Tensor | TensorLike,
+  k: Tensor | TensorLike,
+  v: Tensor | TensorLike,
   options?: FlashAttentionOptions,
 ): AttentionWithLse<T> {
   return attend('flashAttentionWithLse', true, q, k, v, options) as AttentionWithLse<T>;
@@ -126,8 +126,8 @@ declare module '@tensorflow/tfjs-core/dist/tensor' {
     /** Attention of these queries over `k` and `v`; see `flashAttention`. */
     flashAttention<T extends Tensor3D | Tensor4D>(
       this: T,
-      k: T | TensorLike,
-      v: T | TensorLike,
+      k: Tensor | TensorLike,
+      v: Tensor | TensorLike,
       options?: FlashAttentionOptions,
     ): T;
   }
