@@ -25,18 +25,32 @@ interface Reference {
 }
 
 /** What is right, and what the unfused formula in float32 makes of it. */
-export interface Expectation extends Reference {
+interface Expectation extends Reference {
   unfused: AttentionResult;
 }
 
 const references = new Map<string, Reference>();
 
-/** What float64 gives is computed once per case, for all backends; rounding errors are those of the active one. */
-export async function expectationOf(attentionCase: AttentionCase, inputs: HostInputs): Promise<Expectation> {
+/** What float64 gives, computed once per case for all backends, and what `yardstick` does. */
+async function expectationOf(
+  attentionCase: AttentionCase,
+  inputs: HostInputs,
+  yardstick: string,
+): Promise<Expectation> {
   const key = describeCase(attentionCase);
   const reference = references.get(key) ?? computeReference(attentionCase, inputs);
   references.set(key, reference);
-  return {...reference, unfused: await unfusedAttention(attentionCase, inputs)};
+  return {...reference, unfused: await onBackend(yardstick, () => unfusedAttention(attentionCase, inputs))};
+}
+
+async function onBackend<T>(name: string, body: () => Promise<T>): Promise<T> {
+  const previous = tf.getBackend();
+  await tf.setBackend(name);
+  try {
+    return await body();
+  } finally {
+    await tf.setBackend(previous);
+  }
 }
 
 function computeReference(attentionCase: AttentionCase, inputs: HostInputs): Reference {
@@ -78,12 +92,13 @@ export async function flashResult(attentionCase: AttentionCase, inputs: HostInpu
 
 /**
  * The rule: at most twice the error of the unfused formula in float32, three times for gradients, plus 1e-5; and finite
- * throughout. Rows that see no key have the lowest float32 as lse, exactly.
+ * throughout. Rows that see no key have the lowest float32 as lse, exactly. The unfused formula runs on the active
+ * backend, or on another one where that lacks some op's gradient.
  */
-export async function expectRight(attentionCase: AttentionCase): Promise<void> {
+export async function expectRight(attentionCase: AttentionCase, yardstick = tf.getBackend()): Promise<void> {
   const inputs = makeInputs(attentionCase);
   const actual = await flashResult(attentionCase, inputs);
-  const expected = await expectationOf(attentionCase, inputs);
+  const expected = await expectationOf(attentionCase, inputs, yardstick);
   expectWithin('output', actual.output, expected.output, 2 * worstError(expected.unfused.output, expected.output));
 
   const sees = (i: number) => expected.lse[i] !== LOWEST_FLOAT32;

@@ -60,3 +60,12 @@ function failOnLeaksAndFaults(): void {
     tf.engine().startScope();
   });
 }
+
+/** For suites that change the backend themselves. */
+export function restoreBackendAfterwards(): void {
+  let previous: string | undefined;
+  beforeAll(() => {
+    previous = tf.getBackend();
+  });
+  afterAll(() => tf.setBackend(previous ?? 'cpu'));
+}

@@ -42,13 +42,14 @@ function attention(attentionCase: AttentionCase, inputs: HostInputs, tensors: Te
     const batched = rank3 ? tf.expandDims(t, 0) : t;
     return order === 'BSHD' ? tf.transpose(batched, [0, 2, 1, 3]) : batched;
   };
-  const keyHeadOf = tf.tensor1d(
-    Array.from({length: H}, (_, h) => Math.floor((h * Hk) / H)),
-    'int32',
-  );
+  const forQueryHeads = (t: tf.Tensor) => {
+    const [, , rows, columns] = t.shape;
+    const repeated = tf.tile(tf.reshape(t, [B * Hk, 1, rows * columns]), [1, H / Hk, 1]);
+    return tf.reshape(repeated, [B, H, rows, columns]);
+  };
   const q = toHeads(tensors.q);
-  const k = tf.gather(toHeads(tensors.k), keyHeadOf, 1);
-  const v = tf.gather(toHeads(tensors.v), keyHeadOf, 1);
+  const k = forQueryHeads(toHeads(tensors.k));
+  const v = forQueryHeads(toHeads(tensors.v));
   const {visible, distance} = geometry(attentionCase, inputs);
 
   let scores = tf.mul(tf.matMul(q, k, false, true), scale);

@@ -17,14 +17,16 @@ export type Contribution = {
   terms: Tensor[];
 };
 
-/** Scores of a chunk, over all batches and heads: 2 MiB of float32, which stays in a CPU's cache. */
-const SCORES_PER_CHUNK = 2 ** 18;
-
-/** Below this many rows the matrix products degenerate to dot products. Still linear in S: S·B·H·8 scores. */
-const MIN_ROWS = 8;
+/** How large chunks are. Replaced by tests, which want chunk boundaries at small sizes. */
+export const chunkSize = {
+  /** Scores of a chunk, over all batches and heads: 1 MiB of float32, which stays in a CPU's cache. */
+  scores: 2 ** 18,
+  /** Below this many rows the matrix products degenerate to dot products. Still linear in S: S·B·H·8 scores. */
+  minRows: 8,
+};
 
 function* queryChunks({batch, heads, queries, keys}: AttentionSizes): Generator<QueryChunk> {
-  const step = Math.max(MIN_ROWS, Math.floor(SCORES_PER_CHUNK / (batch * heads * keys)));
+  const step = Math.max(chunkSize.minRows, Math.floor(chunkSize.scores / (batch * heads * keys)));
   for (let begin = 0; begin < queries; begin += step) yield {begin, rows: Math.min(step, queries - begin)};
 }
 

@@ -1,0 +1,46 @@
+/** Backends without kernels of their own, for which tfjs's wasm backend stands: the same results and gradients. */
+
+import {setWasmPaths} from '@tensorflow/tfjs-backend-wasm';
+import * as tf from '@tensorflow/tfjs-core';
+import {chunkSize} from '../../kernels/fallback/query_chunks.js';
+import {flashAttention} from '../../src/index.js';
+import {type AttentionCase, attentionCases, describeCase} from '../attention_cases.js';
+import {expectRight} from '../attention_results.js';
+import {restoreBackendAfterwards} from '../backends.js';
+
+describe('On the wasm backend, flashAttention agrees with float64:', () => {
+  restoreBackendAfterwards();
+  const size = {...chunkSize};
+  beforeAll(async () => {
+    setWasmPaths('/node_modules/@tensorflow/tfjs-backend-wasm/dist/');
+    tf.env().set('WASM_HAS_MULTITHREAD_SUPPORT', false);
+    expect(await tf.setBackend('wasm')).toBe(true);
+    // Several chunks of queries in every case.
+    Object.assign(chunkSize, {scores: 1, minRows: 16});
+  });
+  afterAll(async () => {
+    Object.assign(chunkSize, size);
+    await tf.setBackend('cpu');
+    tf.removeBackend('wasm');
+  });
+
+  for (const attentionCase of attentionCases.filter(isSmall)) {
+    it(describeCase(attentionCase), async () => {
+      const {numTensors} = tf.memory();
+      await expectRight(attentionCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  it('empty tensors give empty results', async () => {
+    const q = tf.zeros<tf.Rank.R4>([1, 2, 0, 8]);
+    const k = tf.zeros<tf.Rank.R4>([1, 2, 3, 8]);
+    const output = flashAttention(q, k, k);
+    expect(output.shape).toEqual([1, 2, 0, 8]);
+    tf.dispose([q, k, output]);
+  });
+});
+
+function isSmall({Sq, Sk}: AttentionCase): boolean {
+  return Sq * Sk < 5000;
+}

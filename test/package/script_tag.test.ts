@@ -1,0 +1,60 @@
+/** The bundle for script tags, in a page of its own. */
+
+const TFJS = '/node_modules/@tensorflow/tfjs/dist/tf.min.js';
+const FLASH = '/dist/tfjs-flash.min.js';
+
+/** What the page's `tf` is used for here. */
+interface PageWindow extends Window {
+  tf: typeof import('../../src/tf.js');
+}
+
+describe('The bundle for script tags', () => {
+  let frame: HTMLIFrameElement;
+  beforeEach(() => {
+    frame = document.createElement('iframe');
+    document.body.append(frame);
+  });
+  afterEach(() => frame.remove());
+
+  it('adds the ops to the global tf, with gradients', async () => {
+    const page = await load(frame, TFJS, FLASH);
+    const {tf} = page.window;
+    expect(page.errors).toEqual([]);
+    await tf.setBackend('cpu');
+    const q = tf.tensor4d([1, 2, 3, 4, 5, 6], [1, 1, 3, 2]);
+    const output = q.flashAttention(q, q, {causal: true});
+    expect(output.shape).toEqual([1, 1, 3, 2]);
+    expect(Array.from(await output.data()).slice(0, 2)).toEqual([1, 2]);
+    const [dq] = tf.grads((x) => tf.sum(tf.flashAttention(x as typeof q, q, q)))([q]);
+    expect(dq.shape).toEqual(q.shape);
+    expect(typeof tf.flashAttentionWithLse).toBe('function');
+    expect(typeof tf.registerFlashBackend).toBe('function');
+  });
+
+  it('says what is missing where tfjs is not loaded', async () => {
+    const {errors} = await load(frame, FLASH);
+    expect(errors.length).toBe(1);
+    expect(errors[0]).toContain('tfjs-flash: load @tensorflow/tfjs in a script tag before tfjs-flash');
+  });
+});
+
+async function load(frame: HTMLIFrameElement, ...sources: string[]): Promise<{window: PageWindow; errors: string[]}> {
+  const page = frame.contentWindow as PageWindow;
+  const errors: string[] = [];
+  page.addEventListener('error', (event) => {
+    errors.push(event.message);
+    event.preventDefault();
+  });
+  for (const source of sources) await loadScript(page.document, source);
+  return {window: page, errors};
+}
+
+function loadScript(document: Document, source: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const script = document.createElement('script');
+    script.src = source;
+    script.onload = () => resolve();
+    script.onerror = () => reject(new Error(`${source} cannot be loaded.`));
+    document.body.append(script);
+  });
+}
