@@ -22,7 +22,9 @@ export async function bundleSpecs({fullGrid, environments = ['cpu', 'webgpu', 'w
   await build({
     // The set-up registers the environments that each spec file then runs in, so it comes first.
     stdin: {
-      contents: ['./test/setup.ts', ...specs, ...CORE_SPECS].map((path) => `import '${path}';`).join('\n'),
+      contents: ['./test/setup.ts', ...specs, './test/core_specs.ts', ...CORE_SPECS]
+        .map((path) => `import '${path}';`)
+        .join('\n'),
       resolveDir: root,
     },
     outfile,

@@ -41,8 +41,8 @@ if (hasBackend('webgpu')) {
       expect(await registerFlashBackend()).toBe('webgpu');
       const adapter = (await navigator.gpu.requestAdapter({powerPreference: 'high-performance'})) as GPUAdapter;
       const {device} = tf.backend() as WebGPUBackend;
-      expect([...device.features].filter((name) => !name.includes('experimental'))).toEqual(
-        [...adapter.features].filter((name) => !name.includes('experimental')),
+      expect([...device.features].filter((name) => !name.includes('experimental')).sort()).toEqual(
+        [...adapter.features].filter((name) => !name.includes('experimental')).sort(),
       );
       for (const name of ['maxStorageBuffersPerShaderStage', 'maxBufferSize', 'maxStorageBufferBindingSize'] as const) {
         expect(device.limits[name]).withContext(name).toBe(adapter.limits[name]);

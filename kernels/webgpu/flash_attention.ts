@@ -12,6 +12,7 @@ import {
 import {attentionSizes, shapeInOrder} from '../attention_sizes.js';
 import {attentionParams, attentionVariant} from './attention_params.js';
 import {variantKey} from './attention_wgsl.js';
+import {assertBuffersFit} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
 import {
   flashAttentionBackward,
@@ -27,6 +28,7 @@ const flashAttention: KernelFunc = (call) => {
   const inputs = call.inputs as FlashAttentionInputs;
   const attrs = call.attrs as FlashAttentionAttrs;
   const sizes = attentionSizes(inputs, attrs.order);
+  assertBuffersFit(backend.device, inputs, sizes);
   const {batch, heads, queries, valueDepth} = sizes;
   const variant = attentionVariant(inputs, attrs, sizes);
   const tile = chooseTile(backend.device, 'forward', [sizes.depth, valueDepth], (candidate) =>

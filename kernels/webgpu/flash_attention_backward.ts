@@ -6,6 +6,7 @@ import {type AttentionSizes, attentionSizes} from '../attention_sizes.js';
 import {attentionParams, attentionVariant} from './attention_params.js';
 import {type AttentionVariant, variantKey} from './attention_wgsl.js';
 import {type BiasShape, biasGradientShader} from './bias_gradient_wgsl.js';
+import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
 import {type KeyValueOutputs, keyValueGradientShader} from './key_value_gradient_wgsl.js';
 import {queryGradientShader} from './query_gradient_wgsl.js';
@@ -114,10 +115,13 @@ function makeBiasGradient(
   const rowTiles = Math.ceil(sizes.queries / tile.rows);
   const columnTiles = Math.ceil(sizes.keys / tile.columns);
   const slices = (shape.sharedByBatches ? 1 : sizes.batch) * (shape.sharedByHeads ? 1 : sizes.heads);
-  const partial = backend.makeTensorInfo(
-    [slices, shape.sharedByQueries ? rowTiles : sizes.queries, shape.sharedByKeys ? columnTiles : sizes.keys],
-    'float32',
-  );
+  const partialShape = [
+    slices,
+    shape.sharedByQueries ? rowTiles : sizes.queries,
+    shape.sharedByKeys ? columnTiles : sizes.keys,
+  ];
+  assertBufferFits(backend.device, 'the gradient of the bias, summed tile by tile,', partialShape);
+  const partial = backend.makeTensorInfo(partialShape, 'float32');
   dispatch(backend, {
     key: `attention bias gradient ${JSON.stringify(shape)} ${variantKey(variant)} ${JSON.stringify(tile)}`,
     makeShader: () => biasGradientShader(variant, tile, shape),

@@ -1,0 +1,78 @@
+/** What is special about the WebGPU kernels: devices with the default limits only, and tensors that exceed them. */
+import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
+import * as tf from '@tensorflow/tfjs-core';
+import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
+import {tileTable} from '../../kernels/webgpu/tile_sizes.js';
+import {flashAttention} from '../../src/index.js';
+import {type AttentionCase, describeCase} from '../attention_cases.js';
+import {expectRight} from '../attention_results.js';
+import {describeOnBackends} from '../backends.js';
+
+const onWebgpu = {predicate: ({backendName}: {backendName: string}) => backendName === 'webgpu'};
+
+const base: AttentionCase = {B: 1, H: 2, Hk: 1, Sq: 37, Sk: 53, D: 16, Dv: 16};
+
+/** The device as the kernels see it, with other limits than it has. */
+function withLimits<T>(limits: Partial<Record<keyof GPUSupportedLimits, number>>, body: () => T): T {
+  const {device} = tf.backend() as WebGPUBackend;
+  const real = device.limits;
+  const changed = new Proxy(real, {
+    get: (target, name) => limits[name as keyof GPUSupportedLimits] ?? Reflect.get(target, name, target),
+  });
+  Object.defineProperty(device, 'limits', {value: changed, configurable: true});
+  const restore = () => Reflect.deleteProperty(device, 'limits');
+  const result = body();
+  if (result instanceof Promise) return result.finally(restore) as T;
+  restore();
+  return result;
+}
+
+describeOnBackends(
+  'WebGPU attention',
+  () => {
+    for (const attentionCase of [
+      {...base, D: 256, Dv: 256},
+      {...base, bias: 'QK', mask: 'BHQK', alibi: 'H' as const},
+    ]) {
+      it(`keeps to the default limits: ${describeCase(attentionCase)}`, () =>
+        withLimits(
+          {maxComputeWorkgroupStorageSize: 16384, maxStorageBuffersPerShaderStage: 8, maxComputeWorkgroupSizeX: 256},
+          () => expectRight(attentionCase),
+        ));
+    }
+
+    it('is right with the tiles that GPUs get', async () => {
+      const {wide, narrow} = {...tileTable};
+      tileTable.narrow = wide;
+      try {
+        await expectRight({...base, D: 64, Dv: 64, Sq: 70, Sk: 90, causal: true});
+      } finally {
+        tileTable.narrow = narrow;
+      }
+    });
+
+    it('names a tensor that exceeds a buffer, and leaves nothing behind', () => {
+      const q = tf.zeros<tf.Rank.R4>([1, 2, 40, 16]);
+      const k = tf.zeros<tf.Rank.R4>([1, 2, 300, 16]);
+      const {numTensors, numDataBuffers} = tf.memory();
+      withLimits({maxStorageBufferBindingSize: 20_000}, () => {
+        expect(() => flashAttention(q, k, k)).toThrowError(
+          /^flashAttention: k of shape \[1,2,300,16\] needs 38400 bytes, but a buffer of this WebGPU device holds 20000\./,
+        );
+      });
+      expect(tf.memory().numTensors).toBe(numTensors);
+      expect(tf.memory().numDataBuffers).toBe(numDataBuffers);
+    });
+  },
+  onWebgpu,
+);
+
+describe('A grid of workgroups', () => {
+  it('holds the count within the limit of each dimension', () => {
+    expect(workgroupGrid(65535, 65535)).toEqual([65535, 1]);
+    expect(workgroupGrid(65536, 65535)).toEqual([32768, 2]);
+    const [x, y] = workgroupGrid(1_000_003, 65535);
+    expect(x * y).toBeGreaterThanOrEqual(1_000_003);
+    expect(Math.max(x, y)).toBeLessThanOrEqual(65535);
+  });
+});
