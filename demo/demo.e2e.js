@@ -116,7 +116,10 @@ async function pauses(open) {
 async function writesSample(open) {
   const page = await open();
   await start(page, 'WebGPU');
-  await page.locator('#sample').filter({hasText: /^.{20}/}).waitFor();
+  await page
+    .locator('#sample')
+    .filter({hasText: /^.{20}/})
+    .waitFor();
   assert.match(await page.locator('#sample-step').textContent(), /^After \d+ steps/);
 }
 
