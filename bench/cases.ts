@@ -59,7 +59,7 @@ const modelWidthOnGpu = 2048;
 const gpuSizes: Record<BackendName, readonly number[]> = {
   webgpu: [512, 1024, 2048, 4096, 8192, 16384],
   // Fragment shaders get a small part of a data-centre chip, so that longer ones take minutes there.
-  webgl: [512, 1024, 4096],
+  webgl: [512, 1024],
 };
 
 export function suite(name: SuiteName, filter: Filter): Suite {

@@ -11,6 +11,8 @@ export interface Options {
   stockDevice: boolean;
   /** Folder of the results. */
   out: string;
+  /** Goes into the names of the files. */
+  label?: string;
 }
 
 export const usage = `Usage: npm run bench -- [options]
@@ -26,6 +28,7 @@ export const usage = `Usage: npm run bench -- [options]
   --stock-device         measure on tfjs's own WebGPU device, with no optional feature
   --allow-software       go on where GPU_FLAGS is set and yet a software GPU answers
   --out folder           where the results go
+  --label text           goes into the names of their files
 
 Environment: CHROME_BIN, the browser; GPU_FLAGS, its flags on a machine with a GPU (by default those of a software GPU).`;
 
@@ -45,6 +48,7 @@ export function readOptions(args: string[]): Options | 'help' {
       'stock-device': {type: 'boolean', default: false},
       'allow-software': {type: 'boolean', default: false},
       out: {type: 'string', default: 'bench-results'},
+      label: {type: 'string'},
     },
   });
   if (values.help) return 'help';
@@ -62,6 +66,7 @@ export function readOptions(args: string[]): Options | 'help' {
     allowSoftware: values['allow-software'],
     stockDevice: values['stock-device'],
     out: values.out,
+    label: values.label,
   };
 }
 

@@ -48,14 +48,11 @@ export function resultLine({benchCase, outcome}: CaseResult): string {
 }
 
 /** A name for the adapter that can stand in a file name. */
-export function adapterSlug({adapter, drivers}: BrowserDescription): string {
-  const words = [adapter.vendor, adapter.description || drivers[0] || adapter.architecture].filter(Boolean).join(' ');
-  const known = /swiftshader/i.test(words) ? 'swiftshader' : words;
-  return known
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, '-')
-    .replace(/^-+|-+$/g, '')
-    .slice(0, 60);
+export function adapterSlug({adapter, webglRenderer}: BrowserDescription): string {
+  // Browsers may withhold the description from WebGPU and yet show it to WebGL, as "… (NAME (0x…)) …".
+  const name = adapter.description || webglRenderer.match(/\(([^()]+) \(0x/)?.[1] || adapter.vendor || webglRenderer;
+  const words = /swiftshader/i.test(name) ? ['swiftshader'] : name.toLowerCase().split(/[^a-z0-9]+/);
+  return [...new Set(words)].filter(Boolean).join('-').slice(0, 60);
 }
 
 function heading({date, suite, adapter, drivers, webglRenderer, browser, stockDevice}: Run): string {

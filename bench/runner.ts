@@ -32,7 +32,7 @@ async function runBench(args: string[]): Promise<void> {
     const description = await session.describe();
     printDescription(description);
     if (gpuFlags && !options.allowSoftware) refuseSoftware(description);
-    await report(await measureAll(session, description, options), options.out);
+    await report(await measureAll(session, description, options), options);
   } finally {
     await session.close();
     server.close();
@@ -58,10 +58,11 @@ async function measureAll(session: BrowserSession, description: BrowserDescripti
   return run;
 }
 
-async function report(run: Run, folder: string): Promise<void> {
+async function report(run: Run, {out, label}: Options): Promise<void> {
   const markdown = markdownReport(run);
-  const path = join(folder, `${adapterSlug(run)}-${run.date.slice(0, 10)}`);
-  await mkdir(folder, {recursive: true});
+  const name = [adapterSlug(run), run.date.slice(0, 10), label].filter(Boolean).join('-');
+  const path = join(out, name);
+  await mkdir(out, {recursive: true});
   await writeFile(`${path}.json`, `${JSON.stringify(run, null, 2)}\n`);
   await writeFile(`${path}.md`, markdown);
   console.log(`\n${markdown}\nWritten to ${path}.json and ${path}.md`);
