@@ -1,4 +1,5 @@
 /** What the benchmark measures: one `BenchCase` per page, and the suites that list them. */
+import type {TiledKernel, TileSizes} from '../kernels/webgpu/tile_sizes.js';
 
 /** Whose attention is measured: `flashAttention`, or the formula written with tfjs's own ops. */
 export type Contender = 'flash' | 'unfused';
@@ -26,6 +27,8 @@ export interface BenchCase extends Problem {
   contender: Contender;
   /** Use tfjs's own WebGPU device, with no optional feature, rather than the one of `registerFlashBackend`. */
   stockDevice: boolean;
+  /** Tiles to take instead of those that tile_sizes.ts would choose, in a sweep. */
+  tiles?: Partial<Record<TiledKernel, TileSizes>>;
 }
 
 /** A set of problems with the time that one of them may take. */

@@ -1,6 +1,7 @@
 /** The command line of the benchmark. */
 import {parseArgs} from 'node:util';
 import {backendNames, depths, type Filter, passes, type SuiteName, suiteNames} from './cases.js';
+import {readTiles, type TileTrial} from './tile_sweep.js';
 
 export interface Options {
   filter: Filter;
@@ -13,6 +14,8 @@ export interface Options {
   out: string;
   /** Goes into the names of the files. */
   label?: string;
+  /** Tiles to try instead of comparing contenders. */
+  tiles: TileTrial[];
 }
 
 export const usage = `Usage: npm run bench -- [options]
@@ -29,6 +32,7 @@ export const usage = `Usage: npm run bench -- [options]
   --allow-software       go on where GPU_FLAGS is set and yet a software GPU answers
   --out folder           where the results go
   --label text           goes into the names of their files
+  --tiles list           try these tiles of the WebGPU kernels (see bench/tile_sweep.ts), flashAttention only
 
 Environment: CHROME_BIN, the browser; GPU_FLAGS, its flags on a machine with a GPU (by default those of a software GPU).`;
 
@@ -49,6 +53,7 @@ export function readOptions(args: string[]): Options | 'help' {
       'allow-software': {type: 'boolean', default: false},
       out: {type: 'string', default: 'bench-results'},
       label: {type: 'string'},
+      tiles: {type: 'string'},
     },
   });
   if (values.help) return 'help';
@@ -67,6 +72,7 @@ export function readOptions(args: string[]): Options | 'help' {
     stockDevice: values['stock-device'],
     out: values.out,
     label: values.label,
+    tiles: values.tiles === undefined ? [] : readTiles(values.tiles),
   };
 }
 

@@ -2,6 +2,7 @@
 import type {BrowserDescription} from './browser_session.js';
 import {type BenchCase, type Contender, flopCount, type Problem, problemName} from './cases.js';
 import type {Measurement, Outcome} from './measurement.js';
+import {tilesName} from './tile_sweep.js';
 
 export interface CaseResult {
   benchCase: BenchCase;
@@ -37,9 +38,21 @@ export function markdownReport(run: Run): string {
   return `${sections.filter(Boolean).join('\n\n')}\n`;
 }
 
+/** A sweep over tiles: the fastest first. */
+export function sweepReport(run: Run): string {
+  const time = ({outcome}: CaseResult) => measurementOf(outcome)?.milliseconds ?? Number.POSITIVE_INFINITY;
+  const lines = [...run.results]
+    .sort((a, b) => time(a) - time(b))
+    .map((result) => {
+      const {benchCase, outcome} = result;
+      return [problemName(benchCase), tilesName(benchCase), ...timeCells({problem: benchCase}, outcome)];
+    });
+  return `${[heading(run), table(['case', 'tile', 'ms', 'rate'], lines), failureList(run.results)].filter(Boolean).join('\n\n')}\n`;
+}
+
 /** One line for the terminal. */
 export function resultLine({benchCase, outcome}: CaseResult): string {
-  const name = `${benchCase.contender.padEnd(7)} ${problemName(benchCase)}`;
+  const name = [benchCase.contender.padEnd(7), problemName(benchCase), tilesName(benchCase)].filter(Boolean).join(' ');
   if (!outcome.ok) return `${name}: ${outcome.reason}`;
   const {milliseconds, peakBytes} = outcome.measurement;
   const time =
@@ -49,9 +62,10 @@ export function resultLine({benchCase, outcome}: CaseResult): string {
 
 /** A name for the adapter that can stand in a file name. */
 export function adapterSlug({adapter, webglRenderer}: BrowserDescription): string {
+  if (/swiftshader/i.test(webglRenderer)) return 'swiftshader';
   // Browsers may withhold the description from WebGPU and yet show it to WebGL, as "… (NAME (0x…)) …".
   const name = adapter.description || webglRenderer.match(/\(([^()]+) \(0x/)?.[1] || adapter.vendor || webglRenderer;
-  const words = /swiftshader/i.test(name) ? ['swiftshader'] : name.toLowerCase().split(/[^a-z0-9]+/);
+  const words = name.toLowerCase().split(/[^a-z0-9]+/);
   return [...new Set(words)].filter(Boolean).join('-').slice(0, 60);
 }
 
@@ -98,7 +112,7 @@ function problemCells({backend, pass, causal, batch, heads, sequence, depth}: Pr
   return [backend, pass, causal ? 'causal' : 'full', ...[batch, heads, sequence, depth].map(String)];
 }
 
-function timeCells({problem}: Row, outcome: Outcome | undefined): string[] {
+function timeCells({problem}: Pick<Row, 'problem'>, outcome: Outcome | undefined): string[] {
   const milliseconds = measurementOf(outcome)?.milliseconds;
   if (milliseconds === undefined) return [outcome?.ok === false ? shortReason(outcome.reason) : absent, absent];
   return [formatTime(milliseconds), formatRate(problem, milliseconds)];

@@ -9,9 +9,9 @@ import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {browserFlags, findBrowser} from '../scripts/find_browser.js';
 import {type BrowserDescription, BrowserSession} from './browser_session.js';
-import {contenders, type SuiteName, suite} from './cases.js';
+import {type BenchCase, contenders, type Problem, type SuiteName, suite} from './cases.js';
 import {type Options, readOptions, usage} from './options.js';
-import {adapterSlug, type CaseResult, markdownReport, type Run, resultLine} from './report.js';
+import {adapterSlug, type CaseResult, markdownReport, type Run, resultLine, sweepReport} from './report.js';
 
 const here = dirname(fileURLToPath(import.meta.url));
 
@@ -47,8 +47,7 @@ async function measureAll(session: BrowserSession, description: BrowserDescripti
   const run: Run = {...description, date: new Date().toISOString(), suite: name, stockDevice, results: []};
   console.log(`${run.date}, suite ${name}, ${problems.length} problems\n`);
   for (const problem of problems) {
-    for (const contender of contenders) {
-      const benchCase = {...problem, contender, stockDevice};
+    for (const benchCase of benchCases(problem, options)) {
       const outcome = await session.measure(benchCase, options.limitSeconds ?? limitSeconds);
       const result: CaseResult = {benchCase, outcome};
       run.results.push(result);
@@ -58,8 +57,14 @@ async function measureAll(session: BrowserSession, description: BrowserDescripti
   return run;
 }
 
-async function report(run: Run, {out, label}: Options): Promise<void> {
-  const markdown = markdownReport(run);
+/** The contenders on a problem, or flashAttention with each of the tiles to try. */
+function benchCases(problem: Problem, {stockDevice, tiles}: Options): BenchCase[] {
+  if (tiles.length === 0) return contenders.map((contender) => ({...problem, contender, stockDevice}));
+  return tiles.map(({kernel, tile}) => ({...problem, contender: 'flash', stockDevice, tiles: {[kernel]: tile}}));
+}
+
+async function report(run: Run, {out, label, tiles}: Options): Promise<void> {
+  const markdown = tiles.length > 0 ? sweepReport(run) : markdownReport(run);
   const name = [adapterSlug(run), run.date.slice(0, 10), label].filter(Boolean).join('-');
   const path = join(out, name);
   await mkdir(out, {recursive: true});

@@ -1,6 +1,7 @@
 /** The page of the benchmark: measures one case, and refuses to give a figure that cannot be trusted. */
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-core/dist/register_all_gradients';
+import {type TiledKernel, tileTable} from '../../kernels/webgpu/tile_sizes.js';
 import type {BenchCase} from '../cases.js';
 import type {BenchPage, Measurement, Outcome} from '../measurement.js';
 import {checkForward, checkGradients, checkKeyGradients, sparseWeights} from './answer_check.js';
@@ -13,10 +14,18 @@ async function measure(benchCase: BenchCase): Promise<Outcome> {
   let backend: OpenBackend | undefined;
   try {
     backend = await openBackend(benchCase.backend, benchCase.stockDevice);
+    takeTiles(benchCase);
     return {ok: true, measurement: await measureOn(backend, benchCase)};
   } catch (error) {
     // What the device reported comes first: an exception or a wrong answer is often only its consequence.
     return {ok: false, reason: backend?.faults.reason() ?? messageOf(error)};
+  }
+}
+
+/** Each page measures one case, so what is changed here is never restored. */
+function takeTiles({tiles = {}}: BenchCase): void {
+  for (const [kernel, tile] of Object.entries(tiles)) {
+    for (const table of Object.values(tileTable)) table[kernel as TiledKernel] = [tile];
   }
 }
 
