@@ -10,10 +10,8 @@ import {
   loadColumnsTransposed,
   loadRows,
   multiplyAccumulate,
-  plainColumns,
   type RowMemory,
   type Source,
-  transposedColumns,
   transposedQuads,
 } from './tile_wgsl.js';
 
@@ -76,7 +74,7 @@ workgroupBarrier();
 ${left.kept ? '' : loadRows(tile, left.memory, left.source, leftStart, quadStart)}
 ${loadColumnsTransposed(tile, right, rightStart, quads, quadStart)}
 workgroupBarrier();
-${multiplyAccumulate(tile, accumulator, left.memory, '0u', transposedColumns(tile, quads), quads, tile.threadColumns / 4)}`;
+${multiplyAccumulate(tile, accumulator, left.memory, '0u', 'transposed', quads, tile.threadColumns / 4)}`;
   if (count === 1) return step('0u');
   return `for (var quadStart = 0u; quadStart < ${count * quads}u; quadStart += ${quads}u) {${step('quadStart')}\n}`;
 }
@@ -99,7 +97,7 @@ export function accumulateColumns(
   const step = (rowStart: string, weightQuad: string) => `
 ${loadColumns(tile, right, rowStart, rows, quads)}
 workgroupBarrier();
-${multiplyAccumulate(tile, accumulator, weights, weightQuad, plainColumns(tile), rows / 4, quadsPerThread)}`;
+${multiplyAccumulate(tile, accumulator, weights, weightQuad, 'plain', rows / 4, quadsPerThread)}`;
   const first = waitFirst ? 'workgroupBarrier();' : '';
   if (rows === tile.columns) return first + step(rightStart, '0u');
   return `${first}

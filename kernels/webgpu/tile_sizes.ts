@@ -16,8 +16,9 @@ export interface TileSizes {
   /** Floats of workgroup memory for the right operand of a product; longer products run in chunks. */
   columnFloats: number;
   /**
-   * How four neighbouring columns lie in workgroup memory: 'packed' in one vec4 for devices that load 16 bytes per
-   * invocation, 'planar' in four planes for those whose SIMD lanes are best fed from consecutive floats.
+   * How four neighbouring columns lie in workgroup memory, and with it how products step through the inner dimension:
+   * 'packed' in one vec4, four steps at a time, for devices that load 16 bytes per invocation; 'planar' in four planes,
+   * step by step, for software, which loads each element by itself and compiles a quarter of the code.
    */
   layout: 'packed' | 'planar';
 }

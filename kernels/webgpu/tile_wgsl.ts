@@ -127,7 +127,7 @@ function transposedStride(tile: TileSizes, innerQuads: number): number {
 
 /**
  * Loads a chunk of `innerQuads` quads of the source rows columnStart, columnStart + 1, …, one for each column of the
- * tile, for {@link transposedQuad} to read. Planar memory gets them transposed; packed memory as they are, in slots that
+ * tile, for {@link multiplyAccumulate} to read. Planar memory gets them transposed; packed memory as they are, in slots that
  * interleave the columns of the invocations: column 4·(n·threadsAcross + threadColumn) + j lies in slot
  * (4n + j)·threadsAcross + threadColumn, next to its neighbours' in the same place.
  */
@@ -165,38 +165,38 @@ ${lines(4, (c) => {
   );
 }
 
-/** The right operand of a product step: declares `right${c}_${n}`, the n-th column quad of row 4·inner + c. */
-export type RightQuads = (quadsPerThread: number) => string;
+/**
+ * How the right operand lies in column memory: as {@link loadColumnsTransposed} or as {@link loadColumns} left it. Planar
+ * memory looks the same after both.
+ */
+export type ColumnArrangement = 'transposed' | 'plain';
 
-/** Reads what {@link loadColumnsTransposed} loaded. */
-export function transposedColumns(tile: TileSizes, innerQuads: number): RightQuads {
-  if (tile.layout === 'planar') return plainColumns(tile);
+/** Declares `right${c}_${n}`, the n-th column quad of row 4·inner + c, from packed memory. */
+function readPackedColumns(
+  tile: TileSizes,
+  arrangement: ColumnArrangement,
+  innerQuads: number,
+  quadsPerThread: number,
+): string {
   const {threadsAcross} = threadGrid(tile);
-  return (quadsPerThread) =>
-    lines(quadsPerThread, (n) => {
-      const slot = (j: number) => `(${(4 * n + j) * threadsAcross}u + threadColumn)`;
-      const reads = lines(
-        4,
-        (j) => `let column${j}_${n} = columnMemory[${slot(j)} * ${transposedStride(tile, innerQuads)}u + inner];`,
-      );
-      const transpose = lines(4, (c) => {
-        const components = range(4).map((j) => `column${j}_${n}.${'xyzw'[c]}`);
-        return `let right${c}_${n} = vec4f(${components});`;
-      });
-      return `${reads}\n${transpose}`;
+  const plain = (n: number) =>
+    lines(4, (c) => {
+      const quad = `${n * threadsAcross}u + threadColumn`;
+      return `let right${c}_${n} = ${readColumnQuad(tile, quadsPerThread * threadsAcross, `4u * inner + ${c}u`, quad)};`;
     });
-}
-
-/** Reads what {@link loadColumns} loaded. */
-export function plainColumns(tile: TileSizes): RightQuads {
-  const {threadsAcross} = threadGrid(tile);
-  return (quadsPerThread) =>
-    lines(quadsPerThread, (n) =>
-      lines(4, (c) => {
-        const quad = `${n * threadsAcross}u + threadColumn`;
-        return `let right${c}_${n} = ${readColumnQuad(tile, quadsPerThread * threadsAcross, `4u * inner + ${c}u`, quad)};`;
-      }),
+  const transposed = (n: number) => {
+    const slot = (j: number) => `(${(4 * n + j) * threadsAcross}u + threadColumn)`;
+    const reads = lines(
+      4,
+      (j) => `let column${j}_${n} = columnMemory[${slot(j)} * ${transposedStride(tile, innerQuads)}u + inner];`,
     );
+    const transpose = lines(4, (c) => {
+      const components = range(4).map((j) => `column${j}_${n}.${'xyzw'[c]}`);
+      return `let right${c}_${n} = vec4f(${components});`;
+    });
+    return `${reads}\n${transpose}`;
+  };
+  return lines(quadsPerThread, arrangement === 'plain' ? plain : transposed);
 }
 
 /** Loads `innerCount` rows of the source as they are, `quads` quads wide, into column memory. */
@@ -222,21 +222,36 @@ export function multiplyAccumulate(
   accumulator: string,
   left: RowMemory,
   leftQuadStart: string,
-  right: RightQuads,
+  arrangement: ColumnArrangement,
   innerQuads: number,
   quadsPerThread: number,
 ): string {
-  const {threadsDown} = threadGrid(tile);
-  const updates = lines(tile.threadRows, (i) => {
-    const leftQuad = rowQuad(left, `${i * threadsDown}u + threadRow`, `${leftQuadStart} + inner`);
-    return `let left${i} = ${leftQuad};
+  const {threadsDown, threadsAcross} = threadGrid(tile);
+  const leftQuad = (i: number, quad: string) =>
+    rowQuad(left, `${i * threadsDown}u + threadRow`, `${leftQuadStart} + ${quad}`);
+  if (tile.layout === 'planar') {
+    // One row of the right operand at a time: a quarter of the code, for devices that load element by element anyway.
+    const right = (n: number) =>
+      readColumnQuad(tile, quadsPerThread * threadsAcross, 'inner', `${n * threadsAcross}u + threadColumn`);
+    return `for (var inner = 0u; inner < ${4 * innerQuads}u; inner++) {
+${lines(quadsPerThread, (n) => `let right_${n} = ${right(n)};`)}
+${lines(
+  tile.threadRows,
+  (i) => `let left${i} = vec4f(${leftQuad(i, 'inner / 4u')}[inner % 4u]);
+${lines(quadsPerThread, (n) => `${accumulator}${i}_${n} = fma(left${i}, right_${n}, ${accumulator}${i}_${n});`)}`,
+)}
+}`;
+  }
+  const updates = lines(
+    tile.threadRows,
+    (i) => `let left${i} = ${leftQuad(i, 'inner')};
 ${lines(quadsPerThread, (n) => {
   const rightRows = range(4).map((c) => `right${c}_${n}`);
   return `${accumulator}${i}_${n} = addProduct(${accumulator}${i}_${n}, left${i}, ${rightRows.join(', ')});`;
-})}`;
-  });
+})}`,
+  );
   return `for (var inner = 0u; inner < ${innerQuads}u; inner++) {
-${right(quadsPerThread)}
+${readPackedColumns(tile, arrangement, innerQuads, quadsPerThread)}
 ${updates}
 }`;
 }
