@@ -55,7 +55,7 @@ export class BrowserSession {
     try {
       const page = await this.newPage(await this.open());
       const crash = new Promise<Outcome>((resolve) => {
-        page.on('crash', () => resolve({ok: false, reason: 'the page crashed'}));
+        page.on('crash', () => resolve({ok: false, reason: 'browser failed: the page crashed'}));
       });
       const outcome = await Promise.race([
         page.evaluate(
@@ -67,7 +67,8 @@ export class BrowserSession {
       await page.context().close();
       return outcome;
     } catch (error) {
-      return {ok: false, reason: error instanceof Error ? error.message : String(error)};
+      // The page itself turns every error into an outcome, so this one is about the browser.
+      return {ok: false, reason: `browser failed: ${error instanceof Error ? error.message : String(error)}`};
     }
   }
 

@@ -151,9 +151,9 @@ function measurementOf(outcome: Outcome | undefined): Measurement | undefined {
   return outcome?.ok ? outcome.measurement : undefined;
 }
 
-/** What stands before the details: `wrong answer`, `device error`, `out of memory`, `timed out`, or `does not run`. */
+/** What stands before the details, or `does not run`. */
 function shortReason(reason: string): string {
-  const kinds = ['wrong answer', 'device error', 'out of memory', 'timed out'];
+  const kinds = ['wrong answer', 'device error', 'out of memory', 'timed out', 'browser failed'];
   return kinds.find((kind) => reason.startsWith(kind)) ?? 'does not run';
 }
 

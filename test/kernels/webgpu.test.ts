@@ -12,6 +12,28 @@ const onWebgpu = {predicate: ({backendName}: {backendName: string}) => backendNa
 
 const base: AttentionCase = {B: 1, H: 2, Hk: 1, Sq: 37, Sk: 53, D: 16, Dv: 16};
 
+/** Whole rows of vec4, and everything at once with rows that are none. */
+const gpuCases: AttentionCase[] = [
+  {...base, D: 64, Dv: 64, Sq: 70, Sk: 90, causal: true},
+  {
+    ...base,
+    B: 2,
+    Sq: 70,
+    Sk: 90,
+    D: 18,
+    Dv: 12,
+    order: 'BSHD',
+    window: [41, 6],
+    softcap: 4,
+    alibi: 'BH',
+    bias: 'HQK',
+    mask: 'BHQK',
+    queryLengths: [30, 70],
+    keyLengths: [90, 53],
+    dropout: {rate: 0.17, seed: 7},
+  },
+];
+
 /** The device as the kernels see it, with other limits than it has. */
 function withLimits<T>(limits: Partial<Record<keyof GPUSupportedLimits, number>>, body: () => T): T {
   const {device} = tf.backend() as WebGPUBackend;
@@ -41,15 +63,17 @@ describeOnBackends(
         ));
     }
 
-    it('is right with the tiles that GPUs get', async () => {
-      const {wide, narrow} = {...tileTable};
-      tileTable.narrow = wide;
-      try {
-        await expectRight({...base, D: 64, Dv: 64, Sq: 70, Sk: 90, causal: true});
-      } finally {
-        tileTable.narrow = narrow;
-      }
-    });
+    for (const attentionCase of gpuCases) {
+      it(`is right with the tiles that GPUs get: ${describeCase(attentionCase)}`, async () => {
+        const {wide, narrow} = {...tileTable};
+        tileTable.narrow = wide;
+        try {
+          await expectRight(attentionCase);
+        } finally {
+          tileTable.narrow = narrow;
+        }
+      });
+    }
 
     it('names a tensor that exceeds a buffer, and leaves nothing behind', () => {
       const q = tf.zeros<tf.Rank.R4>([1, 2, 40, 16]);
