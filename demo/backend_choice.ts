@@ -29,6 +29,8 @@ export async function startBackend(preferred: BackendName, onFailure: FailureLis
 
 /** Memory of all tensors in bytes: GPU memory, or main memory on the CPU. */
 export function usedBytes(): number {
+  // Before a backend has started there are no tensors, and tfjs does not let itself be asked.
+  if (!tf.engine().backendName) return 0;
   const memory = tf.memory();
   return 'numBytesInGPU' in memory ? Number(memory.numBytesInGPU) : memory.numBytes;
 }

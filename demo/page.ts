@@ -23,6 +23,8 @@ const chart = new LossChart(element('chart', HTMLElement));
 let state: State = 'idle';
 let text: Text | undefined;
 let training: Training | undefined;
+/** Whether the GPU failed in the training that was started last. */
+let gpuFailed = false;
 
 listen();
 void loadSample();
@@ -50,18 +52,19 @@ function listen(): void {
 /** One training from Start to Stop, with everything that can go wrong in it told in the page. */
 async function train(): Promise<void> {
   showProblem('');
+  gpuFailed = false;
   try {
     const settings = readSettings();
     if (!text) throw new TextProblem('Choose a text file first.');
     requireLength(text, settings.sizes.context);
     setState('starting');
-    const backend = await startBackend(backendSelect.value as BackendName, failTraining);
+    const backend = await startBackend(backendSelect.value as BackendName, failOnGpu);
     training = new Training(text, settings, {onStep: showStep, onSample: showSample});
     clearResults(backend);
     setState('running', runningSentence(backend, training.model.parameterCount));
     await training.run();
   } catch (error) {
-    failTraining(sentenceFor(error));
+    if (!gpuFailed) showProblem(sentenceFor(error));
   }
   training = undefined;
   setState('idle', element('step', HTMLElement).textContent === '–' ? '' : 'Stopped. All GPU memory is free again.');
@@ -84,9 +87,10 @@ function stop(): void {
   training?.stop();
 }
 
-/** Ends the training because of a failure; the first sentence stays, as later ones are often its consequences. */
-function failTraining(sentence: string): void {
-  if (element('problem', HTMLElement).textContent === '') showProblem(sentence);
+/** Ends the training. A failed step often comes with the GPU's failure, which explains it and so is what is shown. */
+function failOnGpu(sentence: string): void {
+  if (!gpuFailed) showProblem(sentence);
+  gpuFailed = true;
   training?.stop();
 }
 
