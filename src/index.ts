@@ -1,13 +1,12 @@
 /** tfjs-flash: registers the kernels and gradients, chains the ops onto tensors, and exports the public API. */
 import {registerGradient, registerKernel} from '@tensorflow/tfjs-core';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
-import {withEmptyCase} from '../kernels/empty_attention.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 
-for (const kernel of [...cpuKernels, ...webgpuKernels, ...webglKernels]) registerKernel(withEmptyCase(kernel));
+for (const kernel of [...cpuKernels, ...webgpuKernels, ...webglKernels]) registerKernel(kernel);
 for (const gradient of flashAttentionGradients) registerGradient(gradient);
 chainFlashAttention();
 

@@ -11,9 +11,9 @@ import {
   makeInputs,
   opOptions,
   oracleProblem,
-  toTensor,
 } from './attention_inputs.js';
-import {type AttentionResult, unfusedAttention} from './unfused.js';
+import {unfusedAttention} from './unfused.js';
+import {type AttentionResult, resultOf} from './weighted_gradients.js';
 
 type Numbers = ArrayLike<number>;
 
@@ -67,27 +67,11 @@ function computeReference(attentionCase: AttentionCase, inputs: HostInputs): Ref
 }
 
 /** The op's results and gradients on the active backend. */
-export async function flashResult(attentionCase: AttentionCase, inputs: HostInputs): Promise<AttentionResult> {
-  const names = differentiableInputs(inputs);
-  const tensors = tf.tidy(() => {
-    const options = opOptions(attentionCase, inputs);
-    const values = names.map((name) => toTensor(inputs[name] as NonNullable<(typeof inputs)[typeof name]>));
-    const attend = (...xs: tf.Tensor[]) => {
-      const given = Object.fromEntries(names.map((name, i) => [name, xs[i]]));
-      const {q, k, v, ...others} = given as Record<string, tf.Tensor4D>;
-      return flashAttentionWithLse(q, k, v, {...options, ...others});
-    };
-    const {output, lse} = attend(...values);
-    const weighted = (...xs: tf.Tensor[]) => {
-      const results = attend(...xs);
-      const outputSum = tf.sum(tf.mul(results.output, toTensor(inputs.outputWeights)));
-      return tf.add(outputSum, tf.sum(tf.mul(results.lse, toTensor(inputs.lseWeights)))) as tf.Scalar;
-    };
-    return [output, lse, ...tf.grads(weighted)(values)];
+export function flashResult(attentionCase: AttentionCase, inputs: HostInputs): Promise<AttentionResult> {
+  return resultOf(inputs, (tensors) => {
+    const {q, k, v, ...others} = tensors as Record<string, tf.Tensor4D>;
+    return flashAttentionWithLse(q, k, v, {...opOptions(attentionCase, inputs), ...others});
   });
-  const [output, lse, ...gradients] = await Promise.all(tensors.map((t) => t.data<'float32'>()));
-  tf.dispose(tensors);
-  return {output, lse, gradients: Object.fromEntries(names.map((name, i) => [name, gradients[i]]))};
 }
 
 /**

@@ -6,37 +6,15 @@ import * as tf from '@tensorflow/tfjs-core';
 import {dropoutThreshold} from '../kernels/attention_sizes.js';
 import {dropoutBits} from '../kernels/cpu/dropout.js';
 import type {AttentionCase} from './attention_cases.js';
-import {type Differentiable, differentiableInputs, type HostInputs, toTensor} from './attention_inputs.js';
+import {type HostInputs, toTensor} from './attention_inputs.js';
+import {type AttentionResult, type DifferentiableTensors, resultOf} from './weighted_gradients.js';
 
-export interface AttentionResult {
-  output: Float32Array;
-  lse: Float32Array;
-  gradients: Partial<Record<Differentiable, Float32Array>>;
+/** The results of {@link attention}, and their gradients, on the active backend. */
+export function unfusedAttention(attentionCase: AttentionCase, inputs: HostInputs): Promise<AttentionResult> {
+  return resultOf(inputs, (tensors) => attention(attentionCase, inputs, tensors));
 }
 
-/** Results and gradients of Σ output·outputWeights + Σ lse·lseWeights, on the active backend. */
-export async function unfusedAttention(attentionCase: AttentionCase, inputs: HostInputs): Promise<AttentionResult> {
-  const names = differentiableInputs(inputs);
-  const tensors = tf.tidy(() => {
-    const values = names.map((name) => toTensor(inputs[name] as NonNullable<(typeof inputs)[typeof name]>));
-    const attend = (...xs: tf.Tensor[]) =>
-      attention(attentionCase, inputs, Object.fromEntries(names.map((name, i) => [name, xs[i]])) as Tensors);
-    const {output, lse} = attend(...values);
-    const weighted = (...xs: tf.Tensor[]) => {
-      const results = attend(...xs);
-      const outputSum = tf.sum(tf.mul(results.output, toTensor(inputs.outputWeights)));
-      return tf.add(outputSum, tf.sum(tf.mul(results.lse, toTensor(inputs.lseWeights)))) as tf.Scalar;
-    };
-    return [output, lse, ...tf.grads(weighted)(values)];
-  });
-  const [output, lse, ...gradients] = await Promise.all(tensors.map((t) => t.data<'float32'>()));
-  tf.dispose(tensors);
-  return {output, lse, gradients: Object.fromEntries(names.map((name, i) => [name, gradients[i]]))};
-}
-
-type Tensors = Record<'q' | 'k' | 'v', tf.Tensor> & Partial<Record<'bias' | 'alibiSlopes', tf.Tensor>>;
-
-function attention(attentionCase: AttentionCase, inputs: HostInputs, tensors: Tensors) {
+function attention(attentionCase: AttentionCase, inputs: HostInputs, tensors: DifferentiableTensors) {
   const {B, H, Hk, Sq, Sk, D, order, rank3, scale = 1 / Math.sqrt(D), softcap = 0} = attentionCase;
   const toHeads = (t: tf.Tensor) => {
     const batched = rank3 ? tf.expandDims(t, 0) : t;

@@ -1,23 +1,9 @@
 /** CPU kernels of attention: host arrays in, the float64 loops of attention_rows.ts, float32 out. */
 
 import type {MathBackendCPU} from '@tensorflow/tfjs-backend-cpu';
-import type {
-  KernelConfig,
-  KernelFunc,
-  NamedAttrMap,
-  NamedTensorInfoMap,
-  TensorInfo,
-  TypedArray,
-} from '@tensorflow/tfjs-core';
-import {
-  FlashAttention,
-  type FlashAttentionAttrs,
-  FlashAttentionBackward,
-  type FlashAttentionBackwardInputs,
-  FlashAttentionBiasBackward,
-  type FlashAttentionInputs,
-  FlashAttentionSlopesBackward,
-} from '../../src/kernel_names.js';
+import type {KernelFunc, NamedAttrMap, NamedTensorInfoMap, TensorInfo, TypedArray} from '@tensorflow/tfjs-core';
+import type {FlashAttentionAttrs, FlashAttentionBackwardInputs, FlashAttentionInputs} from '../../src/kernel_names.js';
+import {attentionKernels} from '../attention_kernels.js';
 import {attentionSizes, broadcastStrides, shapeInOrder} from '../attention_sizes.js';
 import {type AttentionGradients, type AttentionProblem, attentionBackward, attentionForward} from './attention_rows.js';
 
@@ -95,15 +81,9 @@ function makeFloat32(backend: MathBackendCPU, shape: number[], values: Float64Ar
   return backend.makeTensorInfo(shape, 'float32', Float32Array.from(values));
 }
 
-const kernel = (kernelName: string, run: (call: CpuCall) => TensorInfo | TensorInfo[]): KernelConfig => ({
-  kernelName,
-  backendName: 'cpu',
-  kernelFunc: run as KernelFunc,
+export const cpuKernels = attentionKernels('cpu', {
+  forward: forward as KernelFunc,
+  backward: backward as KernelFunc,
+  biasBackward: biasBackward as KernelFunc,
+  slopesBackward: slopesBackward as KernelFunc,
 });
-
-export const cpuKernels: KernelConfig[] = [
-  kernel(FlashAttention, forward),
-  kernel(FlashAttentionBackward, backward),
-  kernel(FlashAttentionBiasBackward, biasBackward),
-  kernel(FlashAttentionSlopesBackward, slopesBackward),
-];

@@ -6,7 +6,6 @@ import {
   abs,
   expandDims,
   getKernel,
-  type KernelConfig,
   type KernelFunc,
   mul,
   neg,
@@ -20,13 +19,10 @@ import {
 import {
   FlashAttention,
   type FlashAttentionAttrs,
-  FlashAttentionBackward,
   type FlashAttentionBackwardInputs,
-  FlashAttentionBiasBackward,
   type FlashAttentionInputs,
-  FlashAttentionSlopesBackward,
 } from '../../src/kernel_names.js';
-import {withEmptyCase} from '../empty_attention.js';
+import {attentionKernels} from '../attention_kernels.js';
 import {
   type AttentionProblem,
   asTensor,
@@ -44,9 +40,14 @@ import {type Contribution, overQueryChunks, type QueryChunk} from './query_chunk
 
 /** Makes attention available on a backend that has no kernel of its own; does nothing where there is one. */
 export function registerFallbackKernels(backendName: string): void {
-  for (const [kernelName, run] of fallbackKernels) {
-    if (!getKernel(kernelName, backendName)) registerKernel(fallbackKernel(kernelName, backendName, run));
-  }
+  if (getKernel(FlashAttention, backendName)) return;
+  const kernels = attentionKernels(backendName, {
+    forward: inTidy(forward),
+    backward: inTidy(backward),
+    biasBackward: inTidy(biasBackward),
+    slopesBackward: inTidy(slopesBackward),
+  });
+  for (const kernel of kernels) registerKernel(kernel);
 }
 
 function forward(inputs: FlashAttentionInputs, attrs: FlashAttentionAttrs): Tensor[] {
@@ -128,15 +129,6 @@ function overScoreGradients(
 
 type FallbackRun = (inputs: FlashAttentionBackwardInputs, attrs: FlashAttentionAttrs) => Tensor | Tensor[];
 
-const fallbackKernels: ReadonlyArray<[kernelName: string, run: FallbackRun]> = [
-  [FlashAttention, forward],
-  [FlashAttentionBackward, backward],
-  [FlashAttentionBiasBackward, biasBackward],
-  [FlashAttentionSlopesBackward, slopesBackward],
-];
-
-function fallbackKernel(kernelName: string, backendName: string, run: FallbackRun): KernelConfig {
-  const kernelFunc: KernelFunc = ({inputs, attrs}) =>
-    tidy(() => run(inputs as FlashAttentionBackwardInputs, attrs as FlashAttentionAttrs));
-  return withEmptyCase({kernelName, backendName, kernelFunc});
+function inTidy(run: FallbackRun): KernelFunc {
+  return ({inputs, attrs}) => tidy(() => run(inputs as FlashAttentionBackwardInputs, attrs as FlashAttentionAttrs));
 }

@@ -1,14 +1,8 @@
 /** WebGL kernel of attention's forward pass, and the list of all attention kernels of this backend. */
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
-import type {KernelConfig, KernelFunc, TensorInfo} from '@tensorflow/tfjs-core';
-import {
-  FlashAttention,
-  type FlashAttentionAttrs,
-  FlashAttentionBackward,
-  FlashAttentionBiasBackward,
-  type FlashAttentionInputs,
-  FlashAttentionSlopesBackward,
-} from '../../src/kernel_names.js';
+import type {KernelFunc, TensorInfo} from '@tensorflow/tfjs-core';
+import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
+import {attentionKernels} from '../attention_kernels.js';
 import {AttentionRun, inCallOrder} from './attention_run.js';
 import {
   flashAttentionBackward,
@@ -59,15 +53,9 @@ function overChunks(run: AttentionRun): {output: TensorInfo; stats: TensorInfo} 
   return {output: output as TensorInfo, stats: stats as TensorInfo};
 }
 
-const kernel = (kernelName: string, kernelFunc: KernelFunc): KernelConfig => ({
-  kernelName,
-  backendName: 'webgl',
-  kernelFunc,
+export const webglKernels = attentionKernels('webgl', {
+  forward: flashAttention,
+  backward: flashAttentionBackward,
+  biasBackward: flashAttentionBiasBackward,
+  slopesBackward: flashAttentionSlopesBackward,
 });
-
-export const webglKernels: KernelConfig[] = [
-  kernel(FlashAttention, flashAttention),
-  kernel(FlashAttentionBackward, flashAttentionBackward),
-  kernel(FlashAttentionBiasBackward, flashAttentionBiasBackward),
-  kernel(FlashAttentionSlopesBackward, flashAttentionSlopesBackward),
-];

@@ -1,14 +1,8 @@
 /** WebGPU kernel of attention's forward pass, and the list of all attention kernels of this backend. */
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
-import type {KernelConfig, KernelFunc, TensorInfo} from '@tensorflow/tfjs-core';
-import {
-  FlashAttention,
-  type FlashAttentionAttrs,
-  FlashAttentionBackward,
-  FlashAttentionBiasBackward,
-  type FlashAttentionInputs,
-  FlashAttentionSlopesBackward,
-} from '../../src/kernel_names.js';
+import type {KernelFunc, TensorInfo} from '@tensorflow/tfjs-core';
+import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
+import {attentionKernels} from '../attention_kernels.js';
 import {attentionSizes, shapeInOrder} from '../attention_sizes.js';
 import {attentionParams, attentionVariant} from './attention_params.js';
 import {variantKey} from './attention_wgsl.js';
@@ -51,15 +45,9 @@ const flashAttention: KernelFunc = (call) => {
   return [output, lse] as TensorInfo[];
 };
 
-const kernel = (kernelName: string, kernelFunc: KernelFunc): KernelConfig => ({
-  kernelName,
-  backendName: 'webgpu',
-  kernelFunc,
+export const webgpuKernels = attentionKernels('webgpu', {
+  forward: flashAttention,
+  backward: flashAttentionBackward,
+  biasBackward: flashAttentionBiasBackward,
+  slopesBackward: flashAttentionSlopesBackward,
 });
-
-export const webgpuKernels: KernelConfig[] = [
-  kernel(FlashAttention, flashAttention),
-  kernel(FlashAttentionBackward, flashAttentionBackward),
-  kernel(FlashAttentionBiasBackward, flashAttentionBiasBackward),
-  kernel(FlashAttentionSlopesBackward, flashAttentionSlopesBackward),
-];
