@@ -312,8 +312,8 @@ vec4 scoresOf(Head head, vec4 dots, int query, int key) {
 /** The built-in tanh overflows on some drivers and is coarse on others. */
 export const tanhFunction = `
 vec4 tanhQuad(vec4 x) {
-  vec4 e = exp(-2.0 * abs(x));
-  return sign(x) * ((1.0 - e) / (1.0 + e));
+  vec4 e = exp(2.0 * min(abs(x), vec4(20.0)));
+  return sign(x) * (1.0 - 2.0 / (e + 1.0));
 }`;
 
 /** GLSL `keptOf(head, query, key)`: which of a quad's probabilities dropout keeps (kernels/cpu/dropout.ts). */

@@ -1,7 +1,7 @@
 /**
  * WGSL that the attention kernels share: parameters, where tensors lie, which keys a query sees, scores and dropout.
  *
- * Scores are kept in the units that {@link scoreUnits} says.
+ * Scores are kept in units of log2, so that exp2 and log2 serve where the formulas say exp and log.
  */
 import type {AttentionOrder} from '../../src/kernel_names.js';
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
@@ -71,29 +71,9 @@ struct Params {
   columnTiles: u32,
 }`;
 
-/** The units in which a variant keeps its scores, and the functions that serve where the formulas say exp and log. */
-export interface ScoreUnits {
-  /** How many units make one of the formulas'. */
-  perUnit: number;
-  exp: 'exp2' | 'exp';
-  log: 'log2' | 'log';
-}
+export const LOG2_E = Math.LOG2E;
 
-/**
- * Units of log2 where they cost nothing, since scale takes the factor in, and save one in every exp. Where more than a
- * scaled dot product makes a score they save nothing, and scores that are large lose in rounding: there, as they are.
- */
-export function scoreUnits({softcap, bias, headTable}: AttentionVariant): ScoreUnits {
-  if (softcap || bias || headTable) return {perUnit: 1, exp: 'exp', log: 'log'};
-  return {perUnit: Math.LOG2E, exp: 'exp2', log: 'log2'};
-}
-
-/** A WGSL product with a constant, left out where that is 1. */
-export function times(value: string, factor: number): string {
-  return factor === 1 ? value : `${value} * ${factor}`;
-}
-
-/** The score of a hidden key: so low that exp of its distance to any {@link FLOOR} is 0, yet finite. */
+/** The score of a hidden key: so low that exp2 of its distance to any {@link FLOOR} is 0, yet finite. */
 const HIDDEN = '-3e38';
 /** Where the running maximum of a row starts: above {@link HIDDEN}, below every visible score. */
 export const FLOOR = '-1e37';
@@ -277,7 +257,7 @@ fn hideInvisible(head: Head, scores: vec4f, query: vec4i, key: vec4i) -> vec4f {
 }`;
 }
 
-/** WGSL `scoresOf(head, dots, query, key)`: four scores, in the variant's units, from four dot products. */
+/** WGSL `scoresOf(head, dots, query, key)`: four scores in log2 units from four dot products. */
 export function scoreFunctions(variant: AttentionVariant): string {
   const capped = `let capped = params.softcap * tanhQuad(dots * (params.scale / params.softcap));`;
   const gather = (buffer: string, strides: string, base: string) => {
@@ -288,17 +268,16 @@ export function scoreFunctions(variant: AttentionVariant): string {
   // Rows and columns past the edges must not read past the buffers; their scores are hidden later.
   const clamped = `let query = min(queryAny, vec4i(i32(params.queries) - 1));
   let key = min(keyAny, vec4i(i32(params.keys) - 1));`;
-  const {perUnit} = scoreUnits(variant);
   return `
 ${variant.softcap ? tanhFunction : ''}
 fn scoresOf(head: Head, dots: vec4f, queryAny: vec4i, keyAny: vec4i) -> vec4f {
   ${variant.softcap ? capped : ''}
-  var scores = ${variant.softcap ? times('capped', perUnit) : `dots * (${times('params.scale', perUnit)})`};
+  var scores = ${variant.softcap ? `capped * ${LOG2_E}` : `dots * (params.scale * ${LOG2_E})`};
   ${variant.bias || variant.mask || variant.headTable ? clamped : ''}
-  ${variant.headTable ? `scores -= (${times('head.slope', perUnit)}) * vec4f(abs(query + head.diagonal - key));` : ''}
+  ${variant.headTable ? `scores -= (head.slope * ${LOG2_E}) * vec4f(abs(query + head.diagonal - key));` : ''}
   ${
     variant.bias
-      ? `scores += ${times(`vec4f(${gather('bias', 'biasStrides', 'head.biasBase')})`, perUnit)};
+      ? `scores += ${LOG2_E} * vec4f(${gather('bias', 'biasStrides', 'head.biasBase')});
   scores = select(scores, vec4f(${HIDDEN}), scores < vec4f(${HIDDEN_BELOW}));`
       : ''
   }
@@ -325,8 +304,8 @@ fn softcapSlope(dots: vec4f) -> vec4f {
 /** The built-in tanh overflows on some drivers and is coarse on others. */
 const tanhFunction = `
 fn tanhQuad(x: vec4f) -> vec4f {
-  let e = exp(-2.0 * abs(x));
-  return sign(x) * ((1.0 - e) / (1.0 + e));
+  let e = exp2(${2 * LOG2_E} * min(abs(x), vec4f(20.0)));
+  return sign(x) * (1.0 - 2.0 / (e + 1.0));
 }`;
 
 /** WGSL `keepOf(head, query, keyQuad)`: what dropout multiplies four neighbouring probabilities with (dropout.ts). */

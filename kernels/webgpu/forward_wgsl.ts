@@ -18,10 +18,8 @@ import {
   optionalBindings,
   type Shader,
   scoreFunctions,
-  scoreUnits,
   storeAccumulator,
   storeFunction,
-  times,
 } from './attention_wgsl.js';
 import {
   accumulateColumns,
@@ -61,7 +59,6 @@ export function forwardShader(variant: AttentionVariant, tile: TileSizes): Shade
   const keys = operandSource('k', 'kBase', 'keyLimit');
   const values = operandSource('v', 'vBase', 'keyLimit');
   const {quadsPerThread} = columnWidth(tile, variant.valueDepth);
-  const {perUnit, exp, log} = scoreUnits(variant);
   const scoreQuads = tile.threadColumns / 4;
   const eachScore = (line: (i: number, n: number) => string) =>
     lines(tile.threadRows, (i) => lines(scoreQuads, (n) => line(i, n)));
@@ -137,13 +134,13 @@ ${entryPoint(
       (i) => `
     var newMaximum${i} = maximum${i};
     ${overReductionSlots(i, (slot) => `newMaximum${i} = max(newMaximum${i}, ${slot});`)}
-    let rescale${i} = ${exp}(maximum${i} - newMaximum${i});
+    let rescale${i} = exp2(maximum${i} - newMaximum${i});
     maximum${i} = newMaximum${i};
     sum${i} *= rescale${i};
     ${lines(quadsPerThread, (n) => `o${i}_${n} *= rescale${i};`)}`,
     )}
     ${eachScore(
-      (i, n) => `s${i}_${n} = ${exp}(s${i}_${n} - maximum${i});
+      (i, n) => `s${i}_${n} = exp2(s${i}_${n} - maximum${i});
     sum${i} += dot(s${i}_${n}, vec4f(1.0));
     ${variant.dropout ? `s${i}_${n} *= keepOf(head, ${queryOf(i)}, ${keyQuad(n)});` : ''}`,
     )}
@@ -155,7 +152,7 @@ ${entryPoint(
   ${lines(tile.threadRows, (i) => `reduction[${reductionSlot(i)} + threadColumn] = sum${i};`)}
   workgroupBarrier();
   let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
-  // The largest term of a sum is exp(0), so only a row that saw nothing has less; NaN is not less than anything.
+  // The largest term of a sum is exp2(0), so only a row that saw nothing has less; NaN is not less than anything.
   ${lines(
     tile.threadRows,
     (i) => `sum${i} = 0.0;
@@ -176,7 +173,7 @@ ${entryPoint(
       tile.threadRows,
       (i) => `if (${queryOf(i)} < params.queries) {
       lse[head.index * params.queries + ${queryOf(i)}] =
-        select(${LOWEST_FLOAT32}, ${times(`(maximum${i} + ${log}(sum${i}))`, 1 / perUnit)}, visible${i});
+        select(${LOWEST_FLOAT32}, (maximum${i} + log2(sum${i})) * ${Math.LN2}, visible${i});
     }`,
     )}
   }`,

@@ -2,7 +2,7 @@
  * What the backward kernels need to know of each query row, in one buffer `stats` of vec2f:
  *
  * - entries 2n and 2n + 1: (slope, query length) and (key length, 0) of head n, the head table of head_table.ts;
- * - entry 2·B·H + row: (lse in the variant's units, delta) of each row, with delta = Σ dOutput·output − dLse.
+ * - entry 2·B·H + row: (lse in log2 units, delta) of each row, with delta = Σ dOutput·output − dLse.
  *
  * Gradients share a binding this way because they come close to the 8 storage buffers of the default limits. A row that
  * saw no key gets an lse so high that every probability recomputed from it is 0.
@@ -16,12 +16,11 @@ import {
   entryPoint,
   headBase,
   headFunctions,
+  LOG2_E,
   loadFunction,
   makeShader,
   operandBinding,
   type Shader,
-  scoreUnits,
-  times,
   variantKey,
 } from './attention_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
@@ -100,7 +99,7 @@ ${entryPoint(
     delta += dot(load_output(oBase, params.queries, query, quad), load_dOutput(oBase, params.queries, query, quad));
   }
   let seen = lse[row] > ${HIDDEN_BELOW} || lse[row] != lse[row];
-  stats[2u * headCount + row] = select(vec2f(${UNSEEN}, 0.0), vec2f(${times('lse[row]', scoreUnits(variant).perUnit)}, delta), seen);`,
+  stats[2u * headCount + row] = select(vec2f(${UNSEEN}, 0.0), vec2f(lse[row] * ${LOG2_E}, delta), seen);`,
 )}`,
   );
 }

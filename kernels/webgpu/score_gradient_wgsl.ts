@@ -13,7 +13,6 @@ import {
   type Operand,
   operandSource,
   scoreFunctions,
-  scoreUnits,
 } from './attention_wgsl.js';
 import {statsFunction} from './row_stats.js';
 import {keepLeft, leftOperand, multiplyTransposed} from './tile_products.js';
@@ -147,7 +146,7 @@ function gradientOfQuad(variant: AttentionVariant, s: string, d: string, gradien
   return `
   var scores = scoresOf(head, ${s}, query, key);
   if (hidden) { scores = hideInvisible(head, scores, query, key); }
-  let p = ${scoreUnits(variant).exp}(scores - lse);
+  let p = exp2(scores - lse);
   ${gradientOf === 'nothing' ? '' : gradient}
   ${s} = p${keep};`;
 }
