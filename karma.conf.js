@@ -48,7 +48,6 @@ export default async function configure(config) {
       served(join(root, 'node_modules/@tensorflow/tfjs/dist/tf.min.js')),
       served(join(root, 'node_modules/@tensorflow/tfjs-backend-wasm/dist/*.wasm')),
       served(join(root, 'node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.{wasm,mjs}')),
-      served(join(root, 'test/pages/*.html')),
     ],
     proxies: {
       '/dist/': '/base/dist/',
