@@ -45,7 +45,7 @@ function constants(
       const {order} = attrs as FlashAttentionAttrs;
       const {batch, heads, queries, valueDepth} = attentionSizes({q, k, v}, order);
       const output = filled(shapeInOrder(order, batch, heads, queries, valueDepth), 0);
-      return [output, filled([batch, heads, queries], LOWEST_FLOAT32)];
+      return [output, filled([batch, heads, queries, 2], LOWEST_FLOAT32, 1)];
     }
     case FlashAttentionBackward:
       return [zerosLike(q), zerosLike(k), zerosLike(v)];
@@ -58,7 +58,8 @@ function constants(
   }
 }
 
-/** Not `tf.fill`, which runs a GPU kernel even where there is nothing to fill. */
-function filled(shape: number[], value: number): TensorInfo {
-  return tensor(new Float32Array(util.sizeFromShape(shape)).fill(value), shape, 'float32');
+/** Repeats the values. Not `tf.fill`, which runs a GPU kernel even where there is nothing to fill. */
+function filled(shape: number[], ...values: number[]): TensorInfo {
+  const all = Float32Array.from({length: util.sizeFromShape(shape)}, (_, i) => values[i % values.length]);
+  return tensor(all, shape, 'float32');
 }

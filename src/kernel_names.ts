@@ -51,18 +51,27 @@ export type FlashAttentionAttrs = {
   inputNames: string[];
 };
 
-/** Attention forward. Outputs: output [B, H, Sq, Dv] (in `order`), lse [B, H, Sq]. */
+/**
+ * Attention forward. Outputs: output [B, H, Sq, Dv] (in `order`), and softmaxStats [B, H, Sq, 2], two numbers per row:
+ *
+ * - lse;
+ * - the normalizer, the sum of exp(score − lse) over the keys that the row sees: 1 but for the rounding of lse.
+ *   Probabilities recomputed from lse alone would all be off by that rounding, a relative 2⁻²⁴·|lse|, and a gradient that
+ *   sums over whole rows, that of a slope for one, would add it up.
+ *
+ * A row that sees no key has {@link LOWEST_FLOAT32} and 1.
+ */
 export const FlashAttention = 'FlashAttention';
 
 /**
  * Inputs of both backward kernels: those of the forward pass, its outputs, and the gradients that arrive at them.
- * `dLse` is there only where `lseHasGradient`.
+ * `dSoftmaxStats` is there only where `lseHasGradient`, and is 0 for the normalizer.
  */
 export type FlashAttentionBackwardInputs = FlashAttentionInputs & {
   output: TensorInfo;
-  lse: TensorInfo;
+  softmaxStats: TensorInfo;
   dOutput: TensorInfo;
-  dLse?: TensorInfo;
+  dSoftmaxStats?: TensorInfo;
 };
 
 /** Gradient for the three matrices. Outputs: dq, dk, dv, each shaped as its input. */

@@ -22,7 +22,7 @@ function forward(call: CpuCall): TensorInfo[] {
   const {output, lse} = attentionForward(problem);
   return [
     makeFloat32(backend, shapeInOrder(attrs.order, batch, heads, queries, valueDepth), output),
-    makeFloat32(backend, [batch, heads, queries], lse),
+    makeFloat32(backend, [batch, heads, queries, 2], softmaxStats(lse)),
   ];
 }
 
@@ -47,7 +47,17 @@ function gradients(call: CpuCall): AttentionGradients {
   const backend = call.backend as MathBackendCPU;
   const inputs = call.inputs as FlashAttentionBackwardInputs;
   const problem = readProblem(backend, inputs, call.attrs as FlashAttentionAttrs);
-  return attentionBackward(problem, read(backend, inputs.dOutput), inputs.dLse && read(backend, inputs.dLse));
+  const dLse = inputs.dSoftmaxStats && read(backend, inputs.dSoftmaxStats).filter((_, i) => i % 2 === 0);
+  return attentionBackward(problem, read(backend, inputs.dOutput), dLse);
+}
+
+/** (lse, normalizer) of each row, though the backward kernels here recompute both. */
+function softmaxStats(lse: Float64Array): Float64Array {
+  const stats = new Float64Array(2 * lse.length);
+  lse.forEach((value, row) => {
+    stats.set([value, Math.exp(value - Math.fround(value))], 2 * row);
+  });
+  return stats;
 }
 
 function readProblem(

@@ -4,13 +4,15 @@
  */
 import {
   abs,
-  expandDims,
   getKernel,
   type KernelFunc,
   mul,
   neg,
+  onesLike,
   registerKernel,
   reshape,
+  slice,
+  stack,
   sum,
   type Tensor,
   type Tensor4D,
@@ -60,7 +62,9 @@ function forward(inputs: FlashAttentionInputs, attrs: FlashAttentionAttrs): Tens
     return {rows: [ungroupHeads(matMulEach(groupHeads(dropped, sizes), v), sizes), softmax.lse], terms: []};
   });
   const [output, lse] = rows;
-  return [exchangeOrder(output, attrs.order), lse];
+  // The backward kernels here recompute each row's softmax, so nothing hangs on the normalizer.
+  const softmaxStats = stack([lse, onesLike(lse)], 3);
+  return [exchangeOrder(output, attrs.order), softmaxStats];
 }
 
 function backward(inputs: FlashAttentionBackwardInputs, attrs: FlashAttentionAttrs): Tensor[] {
@@ -117,7 +121,8 @@ function overScoreGradients(
   const {sizes, v} = problem;
   const vTransposed = matrices(transposeMatrices(v));
   const allDOutput = exchangeOrder(inputs.dOutput, problem.attrs.order);
-  const allDLse = inputs.dLse && expandDims<Tensor4D>(asTensor(inputs.dLse), 3);
+  const {dSoftmaxStats} = inputs;
+  const allDLse = dSoftmaxStats && slice(asTensor(dSoftmaxStats), [0, 0, 0, 0], [-1, -1, -1, 1]);
   return overQueryChunks(sizes, (chunk) => {
     const softmax = chunkSoftmax(problem, chunk);
     const dOutput = rowsOf(allDOutput, chunk);

@@ -10,8 +10,6 @@ import type {KeyChunk} from './key_chunks.js';
 export interface AttentionProgram {
   inputs: readonly string[];
   code: string;
-  /** One number per texel instead of a quad. */
-  unpackedOutput?: boolean;
 }
 
 type Textures = Readonly<Record<string, TensorInfo | undefined>>;
@@ -91,13 +89,13 @@ export function inCallOrder(run: AttentionRun, result: TensorInfo): TensorInfo {
   return tidy(() => transpose(run.handOver(result), [0, 2, 1, 3]));
 }
 
-function gpgpuProgram({inputs, code, unpackedOutput}: AttentionProgram, outputShape: number[]): GPGPUProgram {
+function gpgpuProgram({inputs, code}: AttentionProgram, outputShape: number[]): GPGPUProgram {
   return {
     variableNames: [...inputs],
     outputShape,
     userCode: code,
     packedInputs: true,
-    packedOutput: !unpackedOutput,
+    packedOutput: true,
     // Shapes as uniforms: one compiled program for all of them.
     enableShapeUniforms: true,
     customUniforms: [...attentionUniforms],

@@ -10,7 +10,7 @@ import {
   flashAttentionSlopesBackward,
 } from './flash_attention_backward.js';
 import {keyChunks, WHOLE} from './key_chunks.js';
-import {lseProgram, runningStatsProgram} from './row_programs.js';
+import {runningStatsProgram, softmaxStatsProgram} from './row_programs.js';
 import {scoresProgram, weightsProgram} from './score_programs.js';
 import {sumOverKeysProgram} from './sum_programs.js';
 import {assertTexturesFit} from './texture_limits.js';
@@ -23,8 +23,8 @@ const flashAttention: KernelFunc = (call) => {
   return run.finish(() => {
     const {output, stats} = overChunks(run);
     const {batch, heads, queries} = run.sizes;
-    const lse = run.make(lseProgram, [batch, heads, queries], {stats}, WHOLE);
-    return [inCallOrder(run, output), lse];
+    const softmaxStats = run.make(softmaxStatsProgram(run.variant), [batch, heads, queries, 2], {stats}, WHOLE);
+    return [inCallOrder(run, output), softmaxStats];
   });
 };
 

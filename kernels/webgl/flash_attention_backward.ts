@@ -1,13 +1,13 @@
 /**
  * WebGL kernels of attention's backward pass (FlashAttention, algorithm 4), a chunk of keys at a time: probabilities are
- * recomputed from lse, then their gradient, then the sums that make dQ, dK and dV, or the gradient of one of the biases.
+ * recomputed from softmaxStats, then their gradient, then the sums that make dQ, dK and dV, or the gradient of one of the biases.
  */
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import {add, concat, type KernelFunc, reshape, sum, type Tensor, type TensorInfo, tidy} from '@tensorflow/tfjs-core';
 import type {FlashAttentionAttrs, FlashAttentionBackwardInputs} from '../../src/kernel_names.js';
 import {AttentionRun, inCallOrder} from './attention_run.js';
 import {type KeyChunk, keyChunks, WHOLE} from './key_chunks.js';
-import {gradientStatsProgram} from './row_programs.js';
+import {deltaProgram} from './row_programs.js';
 import {type GradientOf, probabilitiesProgram, scoreGradientProgram} from './score_programs.js';
 import {sumOverKeysProgram, sumOverQueriesProgram} from './sum_programs.js';
 import {assertTexturesFit} from './texture_limits.js';
@@ -36,11 +36,11 @@ function overScoreGradients(
   const {variant, options, sizes} = run;
   const {batch, heads, queries} = sizes;
   return run.finish(() => {
-    const {q, k, v, output, lse, dOutput, dLse} = inputs;
-    const rows = {o: output, dO: dOutput, lse, dLse};
-    const statsShape = [batch * heads, Math.ceil(queries / 2), 2, 2];
-    const stats = run.make(gradientStatsProgram(variant, dLse !== undefined), statsShape, rows, WHOLE);
-    const textures = {...options, q, k, v, dO: dOutput, stats};
+    const {q, k, v, output, softmaxStats, dOutput, dSoftmaxStats} = inputs;
+    const rows = {o: output, dO: dOutput, dSoftmaxStats};
+    const rowPairs = [batch * heads, Math.ceil(queries / 2), 2, 2];
+    const delta = run.make(deltaProgram(variant, dSoftmaxStats !== undefined), rowPairs, rows, WHOLE);
+    const textures = {...options, q, k, v, dO: dOutput, softmaxStats, delta};
     for (const chunk of keyChunks(inputs, run.attrs, sizes)) {
       const shape = [batch * heads, queries, chunk.count];
       const probabilities = run.make(probabilitiesProgram(variant), shape, textures, chunk);

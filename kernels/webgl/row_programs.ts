@@ -57,48 +57,46 @@ void main() {
   };
 }
 
-/** Forward: lse [B, H, Sq] from the statistics of all chunks. The one output that is not packed. */
-export const lseProgram: AttentionProgram = {
-  inputs: ['stats'],
-  unpackedOutput: true,
-  code: `
+/** Forward: (lse, normalizer) of both rows, from the statistics of all chunks. */
+export function softmaxStatsProgram(variant: AttentionVariant): AttentionProgram {
+  const [fromScore, toScore] = variant.softcap ? [' + softcap', ' - softcap'] : ['', ''];
+  return {
+    inputs: ['stats'],
+    code: `
 ${textureAccess}
 void main() {
-  int row = int(gl_FragCoord.y) * outTexShape[1] + int(gl_FragCoord.x);
-  int query = row % queries;
-  vec2 maximumAndSum = halfOf(${texel('stats', 'row / queries * pairs(queries) + query / 2')}, query);
+  vec4 stats4 = ${texel('stats', 'outputTexel()')};
+  vec2 maximum = stats4.xz;
+  vec2 sum = stats4.yw;
+  vec2 lse = maximum + log(sum)${fromScore};
+  vec2 normalizer = sum * exp(maximum - (lse${toScore}));
   // The largest term of a sum is exp(0), so only a row that saw nothing has less; NaN is not less than anything.
-  setOutput(maximumAndSum.y < 0.5 ? ${LOWEST_FLOAT32} : maximumAndSum.x + log(maximumAndSum.y));
+  bvec2 unseen = lessThan(sum, vec2(0.5));
+  lse = mix(lse, vec2(${LOWEST_FLOAT32}), unseen);
+  normalizer = mix(normalizer, vec2(1.0), unseen);
+  setOutput(vec4(lse.x, normalizer.x, lse.y, normalizer.y));
 }`,
-};
+  };
+}
 
-/** Backward: (lse, delta) of both rows, delta = Σ dOutput·output − dLse. */
-export function gradientStatsProgram(variant: AttentionVariant, hasDLse: boolean): AttentionProgram {
+/** Backward: (delta, 0) of both rows, delta = Σ dOutput·output − dLse. */
+export function deltaProgram(variant: AttentionVariant, hasDLse: boolean): AttentionProgram {
   const output = quadWalk(variant, 'o', 'along', 'query', '0');
   const dOutput = quadWalk(variant, 'dO', 'along', 'query', '0');
-  const perRow = (input: string) =>
-    `halfOf(${texel(input, '(head.sampleIndex * pairs(heads) + head.head / 2) * pairs(queries) + query / 2')}, head.head)`;
   return {
-    inputs: ['o', 'dO', 'lse', ...(hasDLse ? (['dLse'] as const) : [])],
+    inputs: ['o', 'dO', ...(hasDLse ? (['dSoftmaxStats'] as const) : [])],
     code: `
 ${headFunctions({...variant, slopes: false, queryLengths: false, keyLengths: false})}
 void main() {
   ${enterRowPair}
-  vec2 delta = ${hasDLse ? `-${perRow('dLse')}` : 'vec2(0.0)'};
+  // Two short sums per row round less than one long one.
+  vec4 sums = vec4(0.0);
   ${output.declare}
   ${dOutput.declare}
-  ${walkTogether(
-    [output, dOutput],
-    'valueDepth / 2',
-    `vec4 products = ${output.fetch} * ${dOutput.fetch};
-    delta += products.xz + products.yw;`,
-  )}
-  if (valueDepth % 2 == 1) {
-    vec4 products = ${output.fetch} * ${dOutput.fetch};
-    delta += products.xz;
-  }
-  vec2 lse2 = ${perRow('lse')};
-  setOutput(vec4(lse2.x, delta.x, lse2.y, delta.y));
+  ${walkTogether([output, dOutput], 'valueDepth / 2', `sums += ${output.fetch} * ${dOutput.fetch};`)}
+  if (valueDepth % 2 == 1) { sums.xz += ${output.fetch}.xz * ${dOutput.fetch}.xz; }
+  vec2 delta = sums.xz + sums.yw${hasDLse ? ` - ${texel('dSoftmaxStats', 'index')}.xz` : ''};
+  setOutput(vec4(delta.x, 0.0, delta.y, 0.0));
 }`,
   };
 }

@@ -1,6 +1,7 @@
 /** Programs that make chunk textures [B·H, Sq, chunkKeys]: scores, probabilities, and the gradient of the scores. */
 import {
   type AttentionVariant,
+  capShareFunction,
   dotProducts,
   dropoutFunctions,
   enterScoreQuad,
@@ -8,13 +9,12 @@ import {
   headInputs,
   scoreFunctions,
   scoreInputs,
-  tanhFunction,
   texel,
 } from './attention_glsl.js';
 import type {AttentionProgram} from './attention_run.js';
 
-/** GLSL of the texel of a row statistics texture that belongs to the two rows of the quad. */
-const statsOfQuad = texel('stats', 'headIndex * pairs(queries) + query / 2');
+/** GLSL of the texel of a texture of two numbers per row that belongs to the two rows of the quad. */
+const ofQuadRows = (input: string) => texel(input, 'headIndex * pairs(queries) + query / 2');
 
 /** Scores of the forward pass. */
 export function scoresProgram(variant: AttentionVariant): AttentionProgram {
@@ -40,7 +40,7 @@ ${headFunctions(variant)}
 ${dropoutFunctions(variant)}
 void main() {
   ${enterScoreQuad('vec4(0.0)')}
-  vec4 stats4 = ${statsOfQuad};
+  vec4 stats4 = ${ofQuadRows('stats')};
   vec4 weights = exp(${texel('scores', 'index')} - stats4.xxzz);
   ${variant.dropout ? 'weights = mix(vec4(0.0), weights * dropoutFactor, keptOf(head, query, key));' : ''}
   setOutput(weights);
@@ -49,12 +49,12 @@ void main() {
 }
 
 /**
- * Probabilities of the backward pass, recomputed from lse: P = exp(S − lse). Those that dropout drops are stored as −P:
+ * Probabilities of the backward pass, P = exp(S − lse) / normalizer, recomputed from softmaxStats. Those that dropout drops are stored as −P:
  * the gradient of the scores needs them, that of the values must not have them.
  */
 export function probabilitiesProgram(variant: AttentionVariant): AttentionProgram {
   return {
-    inputs: ['q', 'k', 'stats', ...headInputs(variant), ...scoreInputs(variant)],
+    inputs: ['q', 'k', 'softmaxStats', ...headInputs(variant), ...scoreInputs(variant)],
     code: `
 ${headFunctions(variant)}
 ${scoreFunctions(variant)}
@@ -63,8 +63,9 @@ void main() {
   ${enterScoreQuad('vec4(0.0)')}
   ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
   vec4 scores = scoresOf(head, dots, query, key);
-  vec4 stats4 = ${statsOfQuad};
-  vec4 probabilities = mix(exp(scores - stats4.xxzz), vec4(0.0), equal(scores, vec4(hiddenScore)));
+  vec4 stats4 = ${ofQuadRows('softmaxStats')};
+  vec4 lse4 = stats4.xxzz${variant.softcap ? ' - softcap' : ''};
+  vec4 probabilities = mix(exp(scores - lse4) / stats4.yyww, vec4(0.0), equal(scores, vec4(hiddenScore)));
   ${variant.dropout ? 'probabilities = mix(-probabilities, probabilities, keptOf(head, query, key));' : ''}
   setOutput(probabilities);
 }`,
@@ -77,25 +78,24 @@ void main() {
  */
 export type GradientOf = 'dots' | 'scores' | 'slope';
 
-/** dS = P ∘ (dO·Vᵀ − delta), from the texture of probabilities and rows of (lse, delta). */
+/** dS = P ∘ (dO·Vᵀ − delta), from the textures of probabilities and of delta. */
 export function scoreGradientProgram(variant: AttentionVariant, gradientOf: GradientOf): AttentionProgram {
   const needsDots = variant.softcap && gradientOf === 'dots';
   const throughSoftcap = `
   ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
-  vec4 t = tanhQuad(dots * (scale / softcap));
-  gradient *= 1.0 - t * t;`;
+  vec4 share = capShare(dots);
+  gradient *= 4.0 * share * (1.0 - share);`;
   return {
-    inputs: ['dO', 'v', 'probabilities', 'stats', ...(needsDots ? (['q', 'k'] as const) : []), ...headInputs(variant)],
+    inputs: ['dO', 'v', 'probabilities', 'delta', ...(needsDots ? (['q', 'k'] as const) : []), ...headInputs(variant)],
     code: `
 ${headFunctions(variant)}
-${needsDots ? tanhFunction : ''}
+${needsDots ? capShareFunction : ''}
 void main() {
   ${enterScoreQuad('vec4(0.0)')}
   vec4 probabilities4 = ${texel('probabilities', 'index')};
   ${dotProducts(variant, 'gradient', {operand: 'dO', row: 'query'}, {operand: 'v', row: 'key'})}
   ${variant.dropout ? 'gradient = mix(vec4(0.0), gradient * dropoutFactor, greaterThan(probabilities4, vec4(0.0)));' : ''}
-  vec4 stats4 = ${statsOfQuad};
-  gradient = abs(probabilities4) * (gradient - stats4.yyww);
+  gradient = abs(probabilities4) * (gradient - ${ofQuadRows('delta')}.xxzz);
   ${needsDots ? throughSoftcap : ''}
   ${gradientOf === 'slope' ? 'gradient *= -vec4(abs(aheadOf(head, query, key)));' : ''}
   // Padding beyond the matrices may hold anything.

@@ -1,7 +1,8 @@
 /**
  * WGSL that the attention kernels share: parameters, where tensors lie, which keys a query sees, scores and dropout.
  *
- * Scores are kept in units of log2, so that exp2 and log2 serve where the formulas say exp and log.
+ * Scores are kept in units of log2, so that exp2 and log2 serve where the formulas say exp and log; and relative to the
+ * softcap where there is one, because the keys that count are those near it, whose scores then round finely.
  */
 import type {AttentionOrder} from '../../src/kernel_names.js';
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
@@ -71,7 +72,17 @@ struct Params {
   columnTiles: u32,
 }`;
 
-export const LOG2_E = Math.LOG2E;
+const LOG2_E = Math.LOG2E;
+
+/** WGSL of lse as it compares with scores. */
+export function lseAsScore(variant: AttentionVariant, lse: string): string {
+  return variant.softcap ? `(${lse} - params.softcap) * ${LOG2_E}` : `${lse} * ${LOG2_E}`;
+}
+
+/** WGSL of lse from a score and a sum of exponentials relative to it; the inverse of {@link lseAsScore}. */
+export function lseOf(variant: AttentionVariant, maximum: string, sum: string): string {
+  return `${maximum} * ${Math.LN2} + log(${sum})${variant.softcap ? ' + params.softcap' : ''}`;
+}
 
 /** The score of a hidden key: so low that exp2 of its distance to any {@link FLOOR} is 0, yet finite. */
 const HIDDEN = '-3e38';
@@ -198,7 +209,7 @@ export function optionalBindings(variant: AttentionVariant): Binding[] {
 export function headFunctions(variant: AttentionVariant, table: 'heads' | 'stats' | 'none'): string {
   const entry = {
     heads: 'let entry = heads[index].xyz;',
-    stats: 'let entry = vec3f(stats[2u * index], stats[2u * index + 1u].x);',
+    stats: 'let entry = stats[index].xyz;',
     none: 'let entry = vec3f(0.0, f32(params.queries), f32(params.keys));',
   }[variant.headTable ? table : 'none'];
   return `
@@ -257,9 +268,8 @@ fn hideInvisible(head: Head, scores: vec4f, query: vec4i, key: vec4i) -> vec4f {
 }`;
 }
 
-/** WGSL `scoresOf(head, dots, query, key)`: four scores in log2 units from four dot products. */
+/** WGSL `scoresOf(head, dots, query, key)`: four scores from four dot products. */
 export function scoreFunctions(variant: AttentionVariant): string {
-  const capped = `let capped = params.softcap * tanhQuad(dots * (params.scale / params.softcap));`;
   const gather = (buffer: string, strides: string, base: string) => {
     const element = (c: string) =>
       `${buffer}[${base} + u32(query.${c}) * params.${strides}.z + u32(key.${c}) * params.${strides}.w]`;
@@ -269,10 +279,9 @@ export function scoreFunctions(variant: AttentionVariant): string {
   const clamped = `let query = min(queryAny, vec4i(i32(params.queries) - 1));
   let key = min(keyAny, vec4i(i32(params.keys) - 1));`;
   return `
-${variant.softcap ? tanhFunction : ''}
+${variant.softcap ? capShareFunction : ''}
 fn scoresOf(head: Head, dots: vec4f, queryAny: vec4i, keyAny: vec4i) -> vec4f {
-  ${variant.softcap ? capped : ''}
-  var scores = ${variant.softcap ? `capped * ${LOG2_E}` : `dots * (params.scale * ${LOG2_E})`};
+  var scores = ${variant.softcap ? `capShare(dots) * (params.softcap * ${-2 * LOG2_E})` : `dots * (params.scale * ${LOG2_E})`};
   ${variant.bias || variant.mask || variant.headTable ? clamped : ''}
   ${variant.headTable ? `scores -= (head.slope * ${LOG2_E}) * vec4f(abs(query + head.diagonal - key));` : ''}
   ${
@@ -294,18 +303,19 @@ fn scoresOf(head: Head, dots: vec4f, queryAny: vec4i, keyAny: vec4i) -> vec4f {
 fn softcapSlope(dots: vec4f) -> vec4f {
   ${
     variant.softcap
-      ? `let t = tanhQuad(dots * (params.scale / params.softcap));
-  return 1.0 - t * t;`
+      ? `let share = capShare(dots);
+  return 4.0 * share * (1.0 - share);`
       : 'return vec4f(1.0);'
   }
 }`;
 }
 
-/** The built-in tanh overflows on some drivers and is coarse on others. */
-const tanhFunction = `
-fn tanhQuad(x: vec4f) -> vec4f {
-  let e = exp2(${2 * LOG2_E} * min(abs(x), vec4f(20.0)));
-  return sign(x) * (1.0 - 2.0 / (e + 1.0));
+/** softcap·tanh(s / softcap) = softcap − 2·softcap·capShare, and the derivative of tanh is 4·capShare·(1 − capShare). */
+const capShareFunction = `
+// The logistic function of −2·s / softcap: 0 for scores at the softcap, 1 at its opposite.
+fn capShare(dots: vec4f) -> vec4f {
+  let exponent = dots * (params.scale / params.softcap * ${2 * LOG2_E});
+  return 1.0 / (1.0 + exp2(min(exponent, vec4f(100.0))));
 }`;
 
 /** WGSL `keepOf(head, query, keyQuad)`: what dropout multiplies four neighbouring probabilities with (dropout.ts). */

@@ -83,7 +83,7 @@ ${entryPoint(
       operandBinding(variant, 'k', 'read'),
       operandBinding(variant, 'v', 'read'),
       operandBinding(variant, 'dOutput', 'read'),
-      {name: 'stats', access: 'read', element: 'vec2f'},
+      {name: 'stats', access: 'read', element: 'vec4f'},
       ...optionalBindings(variant),
       {name: 'dBias', access: 'read_write', element: 'f32'},
     ],

@@ -33,16 +33,16 @@ const flashAttention: KernelFunc = (call) => {
 
   const table = makeHeadTable(backend, inputs, sizes, params);
   const output = backend.makeTensorInfo(shapeInOrder(attrs.order, batch, heads, queries, valueDepth), 'float32');
-  const lse = backend.makeTensorInfo([batch, heads, queries], 'float32');
+  const softmaxStats = backend.makeTensorInfo([batch, heads, queries, 2], 'float32');
   dispatch(backend, {
     key: `attention forward ${variantKey(variant)} ${JSON.stringify(tile)}`,
     makeShader: () => forwardShader(variant, tile),
-    tensors: {...inputs, heads: table, output, lse},
+    tensors: {...inputs, heads: table, output, softmaxStats},
     uniforms: params,
     workgroups: rowTiles * batch * heads,
   });
   if (table) backend.disposeData(table.dataId);
-  return [output, lse] as TensorInfo[];
+  return [output, softmaxStats] as TensorInfo[];
 };
 
 export const webgpuKernels = attentionKernels('webgpu', {

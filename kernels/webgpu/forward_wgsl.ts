@@ -1,7 +1,7 @@
 /**
  * WGSL of the forward kernel: one workgroup takes a tile of queries of one head through all keys it can see, with the
  * online softmax of FlashAttention (Dao et al. 2022, algorithm 1; the division by the sum comes last, as in
- * FlashAttention-2), and writes output and lse once.
+ * FlashAttention-2), and writes output and softmaxStats once.
  */
 import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
 import {
@@ -12,6 +12,8 @@ import {
   headBase,
   headFunctions,
   loadFunction,
+  lseAsScore,
+  lseOf,
   makeShader,
   operandBinding,
   operandSource,
@@ -172,8 +174,11 @@ ${entryPoint(
     ${lines(
       tile.threadRows,
       (i) => `if (${queryOf(i)} < params.queries) {
-      lse[head.index * params.queries + ${queryOf(i)}] =
-        select(${LOWEST_FLOAT32}, (maximum${i} + log2(sum${i})) * ${Math.LN2}, visible${i});
+      let lse = ${lseOf(variant, `maximum${i}`, `sum${i}`)};
+      // With lse as the backward kernels will read it.
+      let normalizer = sum${i} * exp2(maximum${i} - ${lseAsScore(variant, 'lse')});
+      softmaxStats[head.index * params.queries + ${queryOf(i)}] =
+        select(vec2f(${LOWEST_FLOAT32}, 1.0), vec2f(lse, normalizer), visible${i});
     }`,
     )}
   }`,
@@ -187,7 +192,7 @@ ${entryPoint(
       ...optionalBindings(variant),
       ...(variant.headTable ? [{name: 'heads', access: 'read', element: 'vec4f'} as const] : []),
       operandBinding(variant, 'output', 'read_write'),
-      {name: 'lse', access: 'read_write', element: 'f32'},
+      {name: 'softmaxStats', access: 'read_write', element: 'vec2f'},
     ],
     body,
   );

@@ -91,7 +91,7 @@ ${entryPoint(
       operandBinding(variant, 'k', 'read'),
       ...(outputs.dk ? [operandBinding(variant, 'v', 'read')] : []),
       operandBinding(variant, 'dOutput', 'read'),
-      {name: 'stats', access: 'read', element: 'vec2f'},
+      {name: 'stats', access: 'read', element: 'vec4f'},
       ...optionalBindings(variant),
       ...(outputs.dk ? [operandBinding(variant, 'dk', 'read_write')] : []),
       ...(outputs.dv ? [operandBinding(variant, 'dv', 'read_write')] : []),

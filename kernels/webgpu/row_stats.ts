@@ -1,8 +1,8 @@
 /**
- * What the backward kernels need to know of each query row, in one buffer `stats` of vec2f:
+ * What the backward kernels need to know of each query row, in one buffer `stats` of vec4f:
  *
- * - entries 2n and 2n + 1: (slope, query length) and (key length, 0) of head n, the head table of head_table.ts;
- * - entry 2·B·H + row: (lse in log2 units, delta) of each row, with delta = Σ dOutput·output − dLse.
+ * - entry n: (slope, query length, key length, 0) of head n, the head table of head_table.ts;
+ * - entry B·H + row: (lse as a score, 1 / normalizer, delta, 0), with delta = Σ dOutput·output − dLse.
  *
  * Gradients share a binding this way because they come close to the 8 storage buffers of the default limits. A row that
  * saw no key gets an lse so high that every probability recomputed from it is 0.
@@ -16,8 +16,8 @@ import {
   entryPoint,
   headBase,
   headFunctions,
-  LOG2_E,
   loadFunction,
+  lseAsScore,
   makeShader,
   operandBinding,
   type Shader,
@@ -29,10 +29,10 @@ import {makeHeadTable} from './head_table.js';
 
 const THREADS = 64;
 
-/** The lse of rows that saw nothing. */
-const UNSEEN = '1e37';
+/** The entry of rows that saw nothing. */
+const UNSEEN = 'vec4f(1e37, 1.0, 0.0, 0.0)';
 
-/** Makes the buffer, a tensor [2·B·H + B·H·Sq, 2]. The caller disposes it. */
+/** Makes the buffer, a tensor [B·H + B·H·Sq, 4]. The caller disposes it. */
 export function makeRowStats(
   backend: WebGPUBackend,
   inputs: FlashAttentionBackwardInputs,
@@ -42,15 +42,16 @@ export function makeRowStats(
 ): TensorInfo {
   const heads = sizes.batch * sizes.heads;
   const rows = heads * sizes.queries;
-  const shape = [2 * heads + rows, 2];
+  const shape = [heads + rows, 4];
   assertBufferFits(backend.device, 'the row statistics of the backward pass,', shape);
   const table = makeHeadTable(backend, inputs, sizes, params);
   const stats = backend.makeTensorInfo(shape, 'float32');
-  const {output, dOutput, lse, dLse} = inputs;
+  const {output, dOutput, softmaxStats, dSoftmaxStats} = inputs;
+  const hasDLse = dSoftmaxStats !== undefined;
   dispatch(backend, {
-    key: `attention row stats ${variantKey(variant)} ${dLse !== undefined}`,
-    makeShader: () => rowStatsShader(variant, dLse !== undefined),
-    tensors: {output, dOutput, lse, dLse, heads: table, stats},
+    key: `attention row stats ${variantKey(variant)} ${hasDLse}`,
+    makeShader: () => rowStatsShader(variant, hasDLse),
+    tensors: {output, dOutput, softmaxStats, dSoftmaxStats, heads: table, stats},
     uniforms: params,
     workgroups: Math.ceil(rows / THREADS),
   });
@@ -60,9 +61,9 @@ export function makeRowStats(
 
 /** WGSL `statsOf(head, query)` for the kernels that read the buffer. */
 export const statsFunction = `
-fn statsOf(head: Head, query: u32) -> vec2f {
-  if (i32(query) >= head.queryLength) { return vec2f(${UNSEEN}, 0.0); }
-  return stats[2u * params.batch * params.heads + head.index * params.queries + query];
+fn statsOf(head: Head, query: u32) -> vec4f {
+  if (i32(query) >= head.queryLength) { return ${UNSEEN}; }
+  return stats[params.batch * params.heads + head.index * params.queries + query];
 }`;
 
 function rowStatsShader(variant: AttentionVariant, hasDLse: boolean): Shader {
@@ -71,10 +72,10 @@ function rowStatsShader(variant: AttentionVariant, hasDLse: boolean): Shader {
     [
       operandBinding(variant, 'output', 'read'),
       operandBinding(variant, 'dOutput', 'read'),
-      {name: 'lse', access: 'read', element: 'f32'},
-      ...(hasDLse ? [{name: 'dLse', access: 'read', element: 'f32'} as const] : []),
+      {name: 'softmaxStats', access: 'read', element: 'vec2f'},
+      ...(hasDLse ? [{name: 'dSoftmaxStats', access: 'read', element: 'vec2f'} as const] : []),
       ...(variant.headTable ? [{name: 'heads', access: 'read', element: 'vec4f'} as const] : []),
-      {name: 'stats', access: 'read_write', element: 'vec2f'},
+      {name: 'stats', access: 'read_write', element: 'vec4f'},
     ],
     `
 ${loadFunction(variant, 'output')}
@@ -90,16 +91,20 @@ ${entryPoint(
   let headIndex = row / params.queries;
   let head = makeHead(headIndex / params.heads, headIndex % params.heads);
   if (query == 0u) {
-    stats[2u * headIndex] = vec2f(head.slope, f32(head.queryLength));
-    stats[2u * headIndex + 1u] = vec2f(f32(head.keyLength), 0.0);
+    stats[headIndex] = vec4f(head.slope, f32(head.queryLength), f32(head.keyLength), 0.0);
   }
   let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
-  var delta = ${hasDLse ? '-dLse[row]' : '0.0'};
+  // Four short sums round less than one long one.
+  var sums = vec4f();
   for (var quad = 0u; quad < ${quads}u; quad++) {
-    delta += dot(load_output(oBase, params.queries, query, quad), load_dOutput(oBase, params.queries, query, quad));
+    sums += load_output(oBase, params.queries, query, quad) * load_dOutput(oBase, params.queries, query, quad);
   }
-  let seen = lse[row] > ${HIDDEN_BELOW} || lse[row] != lse[row];
-  stats[2u * headCount + row] = select(vec2f(${UNSEEN}, 0.0), vec2f(lse[row] * ${LOG2_E}, delta), seen);`,
+  let delta = dot(sums, vec4f(1.0))${hasDLse ? ' - dSoftmaxStats[row].x' : ''};
+  let lse = softmaxStats[row].x;
+  let normalizer = softmaxStats[row].y;
+  let seen = lse > ${HIDDEN_BELOW} || lse != lse;
+  let ofRow = vec4f(${lseAsScore(variant, 'lse')}, 1.0 / normalizer, delta, 0.0);
+  stats[headCount + row] = select(${UNSEEN}, ofRow, seen);`,
 )}`,
   );
 }

@@ -1,6 +1,6 @@
 /**
  * WGSL that recomputes one tile of probabilities and makes its gradient, the common core of all backward kernels
- * (FlashAttention, algorithm 4): P = exp(S − lse), dP = dO·Vᵀ, dS = P ∘ (dP − delta).
+ * (FlashAttention, algorithm 4): P = exp(S − lse) / normalizer, dP = dO·Vᵀ, dS = P ∘ (dP − delta).
  *
  * The tile's rows are queries in the kernels for dQ and dBias and keys in the one for dK and dV, so that each kernel
  * accumulates along its rows and none needs atomics. What follows calls the two sides "rows" and "columns".
@@ -138,7 +138,10 @@ function eachQuad(tile: TileSizes, code: (i: number, n: number) => string): stri
   return lines(tile.threadRows, (i) => lines(tile.threadColumns / 4, (n) => `{${code(i, n)}}`));
 }
 
-/** From dots and dP to P and dS, one quad. `query`, `key`, `lse`, `delta` and, with dropout, `keep` are in scope. */
+/**
+ * From dots and dP to P and dS, one quad. `query`, `key`, `lse`, `share` (of the normalizer: 1 / it), `delta` and, with
+ * dropout, `keep` are in scope.
+ */
 function gradientOfQuad(variant: AttentionVariant, s: string, d: string, gradientOf: GradientOf): string {
   const keep = variant.dropout ? ' * keep' : '';
   const slope = variant.softcap && gradientOf === 'dots' ? ` * softcapSlope(${s})` : '';
@@ -146,7 +149,7 @@ function gradientOfQuad(variant: AttentionVariant, s: string, d: string, gradien
   return `
   var scores = scoresOf(head, ${s}, query, key);
   if (hidden) { scores = hideInvisible(head, scores, query, key); }
-  let p = exp2(scores - lse);
+  let p = exp2(scores - lse) * share;
   ${gradientOf === 'nothing' ? '' : gradient}
   ${s} = p${keep};`;
 }
@@ -160,7 +163,8 @@ ${eachQuad(
   let query = vec4i(i32(${firstRow(tile, i)}));
   let key = ${columnsOfQuad(tile, n)};
   let lse = rowStats${i}.x;
-  let delta = rowStats${i}.y;
+  let share = rowStats${i}.y;
+  let delta = rowStats${i}.z;
   ${variant.dropout ? `let keep = keepOf(head, u32(query.x), ${columnQuad(tile, n)});` : ''}
   ${gradientOfQuad(variant, `s${i}_${n}`, `d${i}_${n}`, gradientOf)}`,
 )}`;
@@ -173,7 +177,8 @@ function probabilitiesOfKeyRows(variant: AttentionVariant, tile: TileSizes, grad
     (n) => `
 ${lines(4, (c) => `let stats${c}_${n} = statsOf(head, 4u * ${columnQuad(tile, n)} + ${c}u);`)}
 let lse${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.x`)});
-let delta${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.y`)});`,
+let share${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.y`)});
+let delta${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.z`)});`,
   );
   // The generator makes four neighbouring keys at a time, which here lie along the rows.
   const keepQuads = lines(tile.threadRows / 4, (group) =>
@@ -197,6 +202,7 @@ ${eachQuad(
   let query = ${columnsOfQuad(tile, n)};
   let key = vec4i(i32(${firstRow(tile, i)}));
   let lse = lse${n};
+  let share = share${n};
   let delta = delta${n};
   ${variant.dropout ? `let keep = ${keepOfRow(i, n)};` : ''}
   ${gradientOfQuad(variant, `s${i}_${n}`, `d${i}_${n}`, gradientOf)}`,

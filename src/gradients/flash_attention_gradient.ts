@@ -14,10 +14,10 @@ const flashAttentionGradient: GradConfig = {
   outputsToSave: [true, true],
   gradFunc: (dys, saved, namedAttrs) => {
     const attrs = namedAttrs as FlashAttentionAttrs;
-    const [dOutput, dLse] = dys as Tensor[];
+    const [dOutput, dSoftmaxStats] = dys as Tensor[];
     const inputs: NamedTensorMap = {dOutput};
-    if (attrs.lseHasGradient) inputs.dLse = dLse;
-    [...attrs.inputNames, 'output', 'lse'].forEach((name, i) => {
+    if (attrs.lseHasGradient) inputs.dSoftmaxStats = dSoftmaxStats;
+    [...attrs.inputNames, 'output', 'softmaxStats'].forEach((name, i) => {
       inputs[name] = saved[i];
     });
     // tfjs calls each function below in a tidy of its own, so what several of them share is made out here.

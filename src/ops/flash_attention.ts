@@ -5,6 +5,7 @@ import {
   op,
   type Rank,
   reshape,
+  slice,
   type Tensor,
   type Tensor2D,
   type Tensor3D,
@@ -39,7 +40,8 @@ function attend(
 ): {output: Tensor; lse: Tensor} {
   const {rank, inputs, attrs} = prepareAttention(opName, lseHasGradient, q, k, v, options);
   registerFallbackKernels(engine().backendName);
-  const [output, lse] = engine().runKernel(FlashAttention, asSavable(inputs), attrs) as Tensor[];
+  const [output, softmaxStats] = engine().runKernel(FlashAttention, asSavable(inputs), attrs) as Tensor[];
+  const lse = reshape(slice(softmaxStats, [0, 0, 0, 0], [-1, -1, -1, 1]), softmaxStats.shape.slice(0, 3));
   if (rank === 4) return {output, lse};
   return {output: reshape(output, output.shape.slice(1)), lse: reshape(lse, lse.shape.slice(1))};
 }
