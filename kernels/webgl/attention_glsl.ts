@@ -276,10 +276,7 @@ export function dotProducts(
   }`;
 }
 
-/**
- * GLSL `scoresOf(head, dots, query, key)`: a quad of scores from a quad of dot products; hidden ones are hiddenScore.
- * With a softcap they are relative to it: the keys that count are those near it, whose scores then round finely.
- */
+/** GLSL `scoresOf(head, dots, query, key)`: a quad of scores from a quad of dot products; hidden ones are hiddenScore. */
 export function scoreFunctions(variant: AttentionVariant): string {
   const broadcast = (input: 'bias' | 'mask', shape: string) => `
 // The quad of ${input} at (query, key), repeated along axes of size 1.
@@ -292,12 +289,12 @@ vec4 ${input}Of(Head head, int query, int key) {
   return quad;
 }`;
   return `
-${variant.softcap ? capShareFunction : ''}
+${variant.softcap ? tanhFunction : ''}
 ${variant.bias ? broadcast('bias', 'biasSizes') : ''}
 ${variant.mask ? broadcast('mask', 'maskSizes') : ''}
 vec4 scoresOf(Head head, vec4 dots, int query, int key) {
   ivec4 ahead = aheadOf(head, query, key);
-  vec4 scores = ${variant.softcap ? '(-2.0 * softcap) * capShare(dots)' : 'dots * scale'};
+  vec4 scores = ${variant.softcap ? 'softcap * tanhQuad(dots * (scale / softcap))' : 'dots * scale'};
   ${variant.slopes ? 'scores -= head.slope * vec4(abs(ahead));' : ''}
   ${variant.bias ? 'scores += biasOf(head, query, key);' : ''}
   bvec4 hidden = bvec4(
@@ -312,11 +309,15 @@ vec4 scoresOf(Head head, vec4 dots, int query, int key) {
 }`;
 }
 
-/** softcap·tanh(s / softcap) = softcap − 2·softcap·capShare, and the derivative of tanh is 4·capShare·(1 − capShare). */
-export const capShareFunction = `
-// The logistic function of −2·s / softcap: 0 for scores at the softcap, 1 at its opposite.
-vec4 capShare(vec4 dots) {
-  return 1.0 / (1.0 + exp(min(dots * (2.0 * scale / softcap), vec4(80.0))));
+/** The built-in tanh overflows on some drivers and is coarse on others. */
+export const tanhFunction = `
+vec4 tanhQuad(vec4 x) {
+  // tanh x = x + x³·P(x²) (Cephes, tanhf): near 0 the exponential would lose what makes the difference from 1.
+  vec4 z = x * x;
+  vec4 odd = ((((-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2) * z + 1.33314422036e-1) * z
+    - 3.33332819422e-1) * z * x + x;
+  vec4 e = exp(2.0 * min(abs(x), vec4(20.0)));
+  return mix(sign(x) * (1.0 - 2.0 / (e + 1.0)), odd, lessThan(abs(x), vec4(0.625)));
 }`;
 
 /** GLSL `keptOf(head, query, key)`: which of a quad's probabilities dropout keeps (kernels/cpu/dropout.ts). */

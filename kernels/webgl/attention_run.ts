@@ -75,6 +75,12 @@ export class AttentionRun {
     }
   }
 
+  /** The shape of row textures: two numbers per query row. */
+  get rowShape(): number[] {
+    const {batch, heads, queries} = this.sizes;
+    return [batch, heads, queries, 2];
+  }
+
   /** The optional inputs as programs read them: of rank 2 at least, because rank 1 is packed differently. */
   get options(): Textures {
     const {bias, mask, alibiSlopes, queryLengths, keyLengths} = this.inputs;

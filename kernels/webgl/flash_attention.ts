@@ -22,8 +22,7 @@ const flashAttention: KernelFunc = (call) => {
   assertTexturesFit(inputs, run.sizes);
   return run.finish(() => {
     const {output, stats} = overChunks(run);
-    const {batch, heads, queries} = run.sizes;
-    const softmaxStats = run.make(softmaxStatsProgram(run.variant), [batch, heads, queries, 2], {stats}, WHOLE);
+    const softmaxStats = run.make(softmaxStatsProgram(), run.rowShape, {stats}, WHOLE);
     return [inCallOrder(run, output), softmaxStats];
   });
 };
@@ -39,8 +38,7 @@ function overChunks(run: AttentionRun): {output: TensorInfo; stats: TensorInfo} 
     const hasPrevious = output !== undefined;
     const chunkShape = [batch * heads, queries, chunk.count];
     const scores = run.make(scoresProgram(variant), chunkShape, textures, chunk);
-    const statsShape = [batch * heads, Math.ceil(queries / 2), 2, 2];
-    const newStats = run.make(runningStatsProgram(variant, hasPrevious), statsShape, {...textures, scores}, chunk);
+    const newStats = run.make(runningStatsProgram(variant, hasPrevious), run.rowShape, {...textures, scores}, chunk);
     const withStats = {...textures, scores, stats: newStats};
     const weights = run.make(weightsProgram(variant), chunkShape, withStats, chunk);
     run.release(scores);

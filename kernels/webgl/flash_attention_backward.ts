@@ -7,7 +7,7 @@ import {add, concat, type KernelFunc, reshape, sum, type Tensor, type TensorInfo
 import type {FlashAttentionAttrs, FlashAttentionBackwardInputs} from '../../src/kernel_names.js';
 import {AttentionRun, inCallOrder} from './attention_run.js';
 import {type KeyChunk, keyChunks, WHOLE} from './key_chunks.js';
-import {deltaProgram} from './row_programs.js';
+import {deltaProgram, distanceSumsProgram, slopeSharesProgram} from './row_programs.js';
 import {type GradientOf, probabilitiesProgram, scoreGradientProgram} from './score_programs.js';
 import {sumOverKeysProgram, sumOverQueriesProgram} from './sum_programs.js';
 import {assertTexturesFit} from './texture_limits.js';
@@ -38,8 +38,7 @@ function overScoreGradients(
   return run.finish(() => {
     const {q, k, v, output, softmaxStats, dOutput, dSoftmaxStats} = inputs;
     const rows = {o: output, dO: dOutput, dSoftmaxStats};
-    const rowPairs = [batch * heads, Math.ceil(queries / 2), 2, 2];
-    const delta = run.make(deltaProgram(variant, dSoftmaxStats !== undefined), rowPairs, rows, WHOLE);
+    const delta = run.make(deltaProgram(variant, dSoftmaxStats !== undefined), run.rowShape, rows, WHOLE);
     const textures = {...options, q, k, v, dO: dOutput, softmaxStats, delta};
     for (const chunk of keyChunks(inputs, run.attrs, sizes)) {
       const shape = [batch * heads, queries, chunk.count];
@@ -86,23 +85,40 @@ export const flashAttentionBackward: KernelFunc = (call) => {
 
 export const flashAttentionBiasBackward: KernelFunc = (call) => {
   const {shape} = call.inputs.bias as TensorInfo;
-  return biasGradient(call, 'scores', shape, shape);
+  return biasGradient(call, shape);
 };
 
 export const flashAttentionSlopesBackward: KernelFunc = (call) => {
-  const {shape} = call.inputs.alibiSlopes as TensorInfo;
-  return biasGradient(call, 'slope', [...shape, 1, 1], shape);
+  const {alibiSlopes, dSoftmaxStats} = call.inputs as FlashAttentionBackwardInputs;
+  const {shape} = alibiSlopes as TensorInfo;
+  let dScoreSums: TensorInfo | undefined;
+  let probabilitySums: TensorInfo | undefined;
+  const useChunk = (run: AttentionRun, {chunk, textures, probabilities, dScores}: ScoreGradient) => {
+    const addSums = (
+      weightsAre: 'dScores' | 'probabilities',
+      weights: TensorInfo,
+      previous: TensorInfo | undefined,
+    ) => {
+      const program = distanceSumsProgram(run.variant, weightsAre, previous !== undefined);
+      const total = run.make(program, run.rowShape, {...textures, weights, previous}, chunk);
+      run.release(previous);
+      return total;
+    };
+    dScoreSums = addSums('dScores', dScores, dScoreSums);
+    probabilitySums = addSums('probabilities', probabilities, probabilitySums);
+  };
+  const [total] = overScoreGradients(call, 'scores', useChunk, (run) => {
+    const program = slopeSharesProgram(dSoftmaxStats !== undefined);
+    const shares = run.make(program, run.rowShape, {dScoreSums, probabilitySums, dSoftmaxStats}, WHOLE);
+    return [tidy(() => reshape(sum(run.handOver(shares), shape[0] === 1 ? [0, 2, 3] : [2, 3]), shape))];
+  });
+  return total;
 };
 
-/** dS of all chunks, summed to `broadcastShape` by tfjs's own reductions. */
-function biasGradient(
-  call: KernelCall,
-  gradientOf: GradientOf,
-  broadcastShape: number[],
-  outputShape: number[],
-): TensorInfo {
-  const axes = [0, 1, 2, 3].filter((axis) => broadcastShape[axis] === 1);
-  const hasKeys = broadcastShape[3] !== 1;
+/** dS of all chunks, summed to the shape of the bias by tfjs's own reductions. */
+function biasGradient(call: KernelCall, biasShape: number[]): TensorInfo {
+  const axes = [0, 1, 2, 3].filter((axis) => biasShape[axis] === 1);
+  const hasKeys = biasShape[3] !== 1;
   let parts: Tensor[] = [];
   const useChunk = (run: AttentionRun, {chunk, dScores}: ScoreGradient) => {
     const {batch, heads, queries} = run.sizes;
@@ -114,8 +130,8 @@ function biasGradient(
     if (!hasKeys) for (const previous of parts.splice(0)) previous.dispose();
     parts.push(part);
   };
-  const [total] = overScoreGradients(call, gradientOf, useChunk, () => {
-    const joined = tidy(() => reshape(parts.length > 1 ? concat(parts, 3) : parts[0], outputShape));
+  const [total] = overScoreGradients(call, 'scores', useChunk, () => {
+    const joined = tidy(() => reshape(parts.length > 1 ? concat(parts, 3) : parts[0], biasShape));
     for (const part of parts) part.dispose();
     parts = [];
     return [joined];

@@ -1,7 +1,4 @@
-/**
- * Programs that make statistics of query rows. A texel holds two numbers of two neighbouring rows: a texture of
- * [B·H, ⌈Sq/2⌉, 2, 2].
- */
+/** Programs that make statistics of query rows, [B, H, Sq, 2]: a texel holds two numbers of two neighbouring rows. */
 import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
 import {
   type AttentionVariant,
@@ -58,8 +55,7 @@ void main() {
 }
 
 /** Forward: (lse, normalizer) of both rows, from the statistics of all chunks. */
-export function softmaxStatsProgram(variant: AttentionVariant): AttentionProgram {
-  const [fromScore, toScore] = variant.softcap ? [' + softcap', ' - softcap'] : ['', ''];
+export function softmaxStatsProgram(): AttentionProgram {
   return {
     inputs: ['stats'],
     code: `
@@ -68,13 +64,71 @@ void main() {
   vec4 stats4 = ${texel('stats', 'outputTexel()')};
   vec2 maximum = stats4.xz;
   vec2 sum = stats4.yw;
-  vec2 lse = maximum + log(sum)${fromScore};
-  vec2 normalizer = sum * exp(maximum - (lse${toScore}));
+  vec2 lse = maximum + log(sum);
+  vec2 normalizer = sum * exp(maximum - lse);
   // The largest term of a sum is exp(0), so only a row that saw nothing has less; NaN is not less than anything.
   bvec2 unseen = lessThan(sum, vec2(0.5));
   lse = mix(lse, vec2(${LOWEST_FLOAT32}), unseen);
   normalizer = mix(normalizer, vec2(1.0), unseen);
   setOutput(vec4(lse.x, normalizer.x, lse.y, normalizer.y));
+}`,
+  };
+}
+
+/**
+ * Backward: (Σ_j weight·distance, Σ_j weight) of both rows, over the keys j of the chunk and, if there are any, those
+ * before. The weights are dS, or the probabilities, whose signs say what dropout drops.
+ */
+export function distanceSumsProgram(
+  variant: AttentionVariant,
+  weightsAre: 'dScores' | 'probabilities',
+  hasPrevious: boolean,
+): AttentionProgram {
+  const weights = texelWalk('weights', 'weights', 'index * pairs(chunkKeys) + seen.x / 2', '1');
+  const weight = weightsAre === 'probabilities' ? `abs(${weights.fetch})` : weights.fetch;
+  return {
+    inputs: ['weights', ...(hasPrevious ? (['previous'] as const) : []), ...headInputs(variant)],
+    code: `
+${headFunctions(variant)}
+void main() {
+  ${enterRowPair}
+  ivec2 seen = visibleInChunk(head, query);
+  int key = chunkStart + 2 * (seen.x / 2);
+  vec4 weightedSums = vec4(0.0);
+  vec4 plainSums = vec4(0.0);
+  ${weights.declare}
+  ${walkTogether(
+    [weights],
+    '(pairs(seen.y) - seen.x / 2)',
+    `vec4 weights4 = ${weight};
+    weightedSums += weights4 * vec4(abs(aheadOf(head, query, key)));
+    plainSums += weights4;
+    key += 2;`,
+  )}
+  vec4 sums = vec4(weightedSums.x + weightedSums.y, plainSums.x + plainSums.y,
+    weightedSums.z + weightedSums.w, plainSums.z + plainSums.w);
+  setOutput(sums${hasPrevious ? ` + ${texel('previous', 'index')}` : ''});
+}`,
+  };
+}
+
+/**
+ * Backward: (share, 0) of both rows, their part of dSlopes = −Σ dS·distance, from the distance sums of all chunks. A
+ * row's dS add up to its dLse, but rounding leaves a residual, which distances would multiply. So distances count from
+ * their mean under P: the same number where the residual is 0, and rounding less where it is not.
+ */
+export function slopeSharesProgram(hasDLse: boolean): AttentionProgram {
+  return {
+    inputs: ['dScoreSums', 'probabilitySums', ...(hasDLse ? (['dSoftmaxStats'] as const) : [])],
+    code: `
+${textureAccess}
+void main() {
+  int index = outputTexel();
+  vec4 dScoreSums4 = ${texel('dScoreSums', 'index')};
+  vec4 probabilitySums4 = ${texel('probabilitySums', 'index')};
+  vec2 residual = dScoreSums4.yw${hasDLse ? ` - ${texel('dSoftmaxStats', 'index')}.xz` : ''};
+  vec2 share = residual * probabilitySums4.xz - dScoreSums4.xz;
+  setOutput(vec4(share.x, 0.0, share.y, 0.0));
 }`,
   };
 }

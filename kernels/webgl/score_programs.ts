@@ -1,7 +1,6 @@
 /** Programs that make chunk textures [B·H, Sq, chunkKeys]: scores, probabilities, and the gradient of the scores. */
 import {
   type AttentionVariant,
-  capShareFunction,
   dotProducts,
   dropoutFunctions,
   enterScoreQuad,
@@ -9,6 +8,7 @@ import {
   headInputs,
   scoreFunctions,
   scoreInputs,
+  tanhFunction,
   texel,
 } from './attention_glsl.js';
 import type {AttentionProgram} from './attention_run.js';
@@ -64,8 +64,7 @@ void main() {
   ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
   vec4 scores = scoresOf(head, dots, query, key);
   vec4 stats4 = ${ofQuadRows('softmaxStats')};
-  vec4 lse4 = stats4.xxzz${variant.softcap ? ' - softcap' : ''};
-  vec4 probabilities = mix(exp(scores - lse4) / stats4.yyww, vec4(0.0), equal(scores, vec4(hiddenScore)));
+  vec4 probabilities = mix(exp(scores - stats4.xxzz) / stats4.yyww, vec4(0.0), equal(scores, vec4(hiddenScore)));
   ${variant.dropout ? 'probabilities = mix(-probabilities, probabilities, keptOf(head, query, key));' : ''}
   setOutput(probabilities);
 }`,
@@ -73,23 +72,23 @@ void main() {
 }
 
 /**
- * What the gradient is of: the dot products q·k but for the scale; the scores, to which biases are added after the
- * softcap; or the ALiBi slope, to which every score contributes.
+ * What the gradient is of: the dot products q·k but for the scale; or the scores, to which biases are added after the
+ * softcap.
  */
-export type GradientOf = 'dots' | 'scores' | 'slope';
+export type GradientOf = 'dots' | 'scores';
 
 /** dS = P ∘ (dO·Vᵀ − delta), from the textures of probabilities and of delta. */
 export function scoreGradientProgram(variant: AttentionVariant, gradientOf: GradientOf): AttentionProgram {
   const needsDots = variant.softcap && gradientOf === 'dots';
   const throughSoftcap = `
   ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
-  vec4 share = capShare(dots);
-  gradient *= 4.0 * share * (1.0 - share);`;
+  vec4 t = tanhQuad(dots * (scale / softcap));
+  gradient *= 1.0 - t * t;`;
   return {
     inputs: ['dO', 'v', 'probabilities', 'delta', ...(needsDots ? (['q', 'k'] as const) : []), ...headInputs(variant)],
     code: `
 ${headFunctions(variant)}
-${needsDots ? capShareFunction : ''}
+${needsDots ? tanhFunction : ''}
 void main() {
   ${enterScoreQuad('vec4(0.0)')}
   vec4 probabilities4 = ${texel('probabilities', 'index')};
@@ -97,7 +96,6 @@ void main() {
   ${variant.dropout ? 'gradient = mix(vec4(0.0), gradient * dropoutFactor, greaterThan(probabilities4, vec4(0.0)));' : ''}
   gradient = abs(probabilities4) * (gradient - ${ofQuadRows('delta')}.xxzz);
   ${needsDots ? throughSoftcap : ''}
-  ${gradientOf === 'slope' ? 'gradient *= -vec4(abs(aheadOf(head, query, key)));' : ''}
   // Padding beyond the matrices may hold anything.
   setOutput(mix(gradient, vec4(0.0), equal(probabilities4, vec4(0.0))));
 }`,

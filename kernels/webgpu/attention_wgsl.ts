@@ -1,8 +1,7 @@
 /**
  * WGSL that the attention kernels share: parameters, where tensors lie, which keys a query sees, scores and dropout.
  *
- * Scores are kept in units of log2, so that exp2 and log2 serve where the formulas say exp and log; and relative to the
- * softcap where there is one, because the keys that count are those near it, whose scores then round finely.
+ * Scores are kept in units of log2, so that exp2 and log2 serve where the formulas say exp and log.
  */
 import type {AttentionOrder} from '../../src/kernel_names.js';
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
@@ -72,17 +71,7 @@ struct Params {
   columnTiles: u32,
 }`;
 
-const LOG2_E = Math.LOG2E;
-
-/** WGSL of lse as it compares with scores. */
-export function lseAsScore(variant: AttentionVariant, lse: string): string {
-  return variant.softcap ? `(${lse} - params.softcap) * ${LOG2_E}` : `${lse} * ${LOG2_E}`;
-}
-
-/** WGSL of lse from a score and a sum of exponentials relative to it; the inverse of {@link lseAsScore}. */
-export function lseOf(variant: AttentionVariant, maximum: string, sum: string): string {
-  return `${maximum} * ${Math.LN2} + log(${sum})${variant.softcap ? ' + params.softcap' : ''}`;
-}
+export const LOG2_E = Math.LOG2E;
 
 /** The score of a hidden key: so low that exp2 of its distance to any {@link FLOOR} is 0, yet finite. */
 const HIDDEN = '-3e38';
@@ -268,7 +257,7 @@ fn hideInvisible(head: Head, scores: vec4f, query: vec4i, key: vec4i) -> vec4f {
 }`;
 }
 
-/** WGSL `scoresOf(head, dots, query, key)`: four scores from four dot products. */
+/** WGSL `scoresOf(head, dots, query, key)`: four scores in log2 units from four dot products. */
 export function scoreFunctions(variant: AttentionVariant): string {
   const gather = (buffer: string, strides: string, base: string) => {
     const element = (c: string) =>
@@ -279,9 +268,9 @@ export function scoreFunctions(variant: AttentionVariant): string {
   const clamped = `let query = min(queryAny, vec4i(i32(params.queries) - 1));
   let key = min(keyAny, vec4i(i32(params.keys) - 1));`;
   return `
-${variant.softcap ? capShareFunction : ''}
+${variant.softcap ? tanhFunction : ''}
 fn scoresOf(head: Head, dots: vec4f, queryAny: vec4i, keyAny: vec4i) -> vec4f {
-  var scores = ${variant.softcap ? `capShare(dots) * (params.softcap * ${-2 * LOG2_E})` : `dots * (params.scale * ${LOG2_E})`};
+  var scores = ${variant.softcap ? `tanhQuad(dots * (params.scale / params.softcap)) * (params.softcap * ${LOG2_E})` : `dots * (params.scale * ${LOG2_E})`};
   ${variant.bias || variant.mask || variant.headTable ? clamped : ''}
   ${variant.headTable ? `scores -= (head.slope * ${LOG2_E}) * vec4f(abs(query + head.diagonal - key));` : ''}
   ${
@@ -303,19 +292,22 @@ fn scoresOf(head: Head, dots: vec4f, queryAny: vec4i, keyAny: vec4i) -> vec4f {
 fn softcapSlope(dots: vec4f) -> vec4f {
   ${
     variant.softcap
-      ? `let share = capShare(dots);
-  return 4.0 * share * (1.0 - share);`
+      ? `let t = tanhQuad(dots * (params.scale / params.softcap));
+  return 1.0 - t * t;`
       : 'return vec4f(1.0);'
   }
 }`;
 }
 
-/** softcap·tanh(s / softcap) = softcap − 2·softcap·capShare, and the derivative of tanh is 4·capShare·(1 − capShare). */
-const capShareFunction = `
-// The logistic function of −2·s / softcap: 0 for scores at the softcap, 1 at its opposite.
-fn capShare(dots: vec4f) -> vec4f {
-  let exponent = dots * (params.scale / params.softcap * ${2 * LOG2_E});
-  return 1.0 / (1.0 + exp2(min(exponent, vec4f(100.0))));
+/** The built-in tanh overflows on some drivers and is coarse on others. */
+const tanhFunction = `
+fn tanhQuad(x: vec4f) -> vec4f {
+  // tanh x = x + x³·P(x²) (Cephes, tanhf): near 0 the exponential would lose what makes the difference from 1.
+  let z = x * x;
+  let odd = ((((-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2) * z + 1.33314422036e-1) * z
+    - 3.33332819422e-1) * z * x + x;
+  let e = exp2(${2 * LOG2_E} * min(abs(x), vec4f(20.0)));
+  return select(sign(x) * (1.0 - 2.0 / (e + 1.0)), odd, abs(x) < vec4f(0.625));
 }`;
 
 /** WGSL `keepOf(head, query, keyQuad)`: what dropout multiplies four neighbouring probabilities with (dropout.ts). */

@@ -1,8 +1,7 @@
 /**
- * WGSL of the kernel for dBias, and for dSlopes, which is the gradient of a bias constant over queries and keys and
- * weighted by −distance. A workgroup owns one tile of queries × keys of one bias slice and adds up dS over the batches
- * and heads that share it; where the bias is constant along queries or keys too, it writes one partial sum per tile, and
- * the few that remain are added up by tfjs. No atomics, so the order of addition never changes.
+ * WGSL of the kernel for dBias. A workgroup owns one tile of queries × keys of one bias slice and adds up dS over the
+ * batches and heads that share it; where the bias is constant along queries or keys too, it writes one partial sum per
+ * tile, and the few that remain are added up by tfjs. No atomics, so the order of addition never changes.
  */
 import {
   type AttentionVariant,
@@ -17,14 +16,12 @@ import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {declareAccumulators, lines, rowOfSlot, rowQuad, storeRows} from './tile_wgsl.js';
 
-/** Along which axes one element of the bias serves several scores, and what weighs their gradients. */
+/** Along which axes one element of the bias serves several scores. */
 export interface BiasShape {
   sharedByBatches: boolean;
   sharedByHeads: boolean;
   sharedByQueries: boolean;
   sharedByKeys: boolean;
-  /** For slopes: dS counts times −|diagonal − key|. */
-  weighByDistance: boolean;
 }
 
 export function biasGradientShader(variant: AttentionVariant, tile: TileSizes, shape: BiasShape): Shader {
@@ -33,10 +30,6 @@ export function biasGradientShader(variant: AttentionVariant, tile: TileSizes, s
   const quads = tile.threadColumns / 4;
   const loop = (name: string, shared: boolean, size: string, own: string) =>
     shared ? `for (var ${name} = 0u; ${name} < ${size}; ${name}++) {` : `{ let ${name} = ${own};`;
-  const weight = (i: number, n: number) =>
-    shape.weighByDistance
-      ? ` * -vec4f(abs(i32(rowStart + threadRow * ${tile.threadRows}u + ${i}u) + head.diagonal - (4 * i32(columnStart / 4u + ${n * threadsAcross}u + threadColumn) + vec4i(0, 1, 2, 3))))`
-      : '';
   const body = `
 ${core.declarations}
 var<workgroup> sums: array<f32, ${tile.rows}>;
@@ -68,7 +61,7 @@ ${entryPoint(
       ${core.keepRows}
       ${declareRowStats(tile)}
       ${core.tile}
-      ${lines(tile.threadRows, (i) => lines(quads, (n) => `g${i}_${n} += d${i}_${n}${weight(i, n)};`))}
+      ${lines(tile.threadRows, (i) => lines(quads, (n) => `g${i}_${n} += d${i}_${n};`))}
     }
   }}
 

@@ -12,6 +12,7 @@ import {type KeyValueOutputs, keyValueGradientShader} from './key_value_gradient
 import {queryGradientShader} from './query_gradient_wgsl.js';
 import {makeRowStats} from './row_stats.js';
 import {scoreGradientBytes} from './score_gradient_wgsl.js';
+import {slopesGradientShader} from './slopes_gradient_wgsl.js';
 import {chooseTile, type TiledKernel, type TileSizes} from './tile_sizes.js';
 
 /** What all backward kernels of one call work with. `stats` is theirs to dispose. */
@@ -89,21 +90,26 @@ export const flashAttentionBiasBackward: KernelFunc = (call) =>
   withStats(call, (backward) => {
     const bias = backward.inputs.bias as TensorInfo;
     const [sharedByBatches, sharedByHeads, sharedByQueries, sharedByKeys] = bias.shape.map((size) => size === 1);
-    const shape = {sharedByBatches, sharedByHeads, sharedByQueries, sharedByKeys, weighByDistance: false};
-    return makeBiasGradient(backward, shape, bias.shape);
+    return makeBiasGradient(backward, {sharedByBatches, sharedByHeads, sharedByQueries, sharedByKeys}, bias.shape);
   });
 
 export const flashAttentionSlopesBackward: KernelFunc = (call) =>
-  withStats(call, (backward) => {
-    const slopes = backward.inputs.alibiSlopes as TensorInfo;
-    const shape = {
-      sharedByBatches: slopes.shape[0] === 1,
-      sharedByHeads: false,
-      sharedByQueries: true,
-      sharedByKeys: true,
-      weighByDistance: true,
-    };
-    return makeBiasGradient(backward, shape, slopes.shape);
+  withStats(call, ({backend, inputs, attrs, sizes, variant, stats}) => {
+    const slopes = inputs.alibiSlopes as TensorInfo;
+    const tile = tileOf(backend, 'queryGradient', variant);
+    const rowTiles = Math.ceil(sizes.queries / tile.rows);
+    const shares = backend.makeTensorInfo([sizes.batch, sizes.heads, rowTiles], 'float32');
+    dispatch(backend, {
+      key: `attention dSlopes ${variantKey(variant)} ${JSON.stringify(tile)}`,
+      makeShader: () => slopesGradientShader(variant, tile),
+      tensors: {...inputs, stats, dSlopes: shares},
+      uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0}),
+      workgroups: sizes.batch * sizes.heads * rowTiles,
+    });
+    return tidy(() => {
+      const sharesTensor = engine().makeTensorFromTensorInfo(shares);
+      return reshape(sum(sharesTensor, slopes.shape[0] === 1 ? [0, 2] : [2]), slopes.shape);
+    });
   });
 
 function makeBiasGradient(

@@ -11,9 +11,8 @@ import {
   FLOOR,
   headBase,
   headFunctions,
+  LOG2_E,
   loadFunction,
-  lseAsScore,
-  lseOf,
   makeShader,
   operandBinding,
   operandSource,
@@ -174,9 +173,9 @@ ${entryPoint(
     ${lines(
       tile.threadRows,
       (i) => `if (${queryOf(i)} < params.queries) {
-      let lse = ${lseOf(variant, `maximum${i}`, `sum${i}`)};
+      let lse = maximum${i} * ${Math.LN2} + log(sum${i});
       // With lse as the backward kernels will read it.
-      let normalizer = sum${i} * exp2(maximum${i} - ${lseAsScore(variant, 'lse')});
+      let normalizer = sum${i} * exp2(maximum${i} - lse * ${LOG2_E});
       softmaxStats[head.index * params.queries + ${queryOf(i)}] =
         select(vec2f(${LOWEST_FLOAT32}, 1.0), vec2f(lse, normalizer), visible${i});
     }`,

@@ -2,7 +2,7 @@
  * What the backward kernels need to know of each query row, in one buffer `stats` of vec4f:
  *
  * - entry n: (slope, query length, key length, 0) of head n, the head table of head_table.ts;
- * - entry B·H + row: (lse as a score, 1 / normalizer, delta, 0), with delta = Σ dOutput·output − dLse.
+ * - entry B·H + row: (lse as a score, 1 / normalizer, delta, dLse), with delta = Σ dOutput·output − dLse.
  *
  * Gradients share a binding this way because they come close to the 8 storage buffers of the default limits. A row that
  * saw no key gets an lse so high that every probability recomputed from it is 0.
@@ -16,8 +16,8 @@ import {
   entryPoint,
   headBase,
   headFunctions,
+  LOG2_E,
   loadFunction,
-  lseAsScore,
   makeShader,
   operandBinding,
   type Shader,
@@ -99,11 +99,12 @@ ${entryPoint(
   for (var quad = 0u; quad < ${quads}u; quad++) {
     sums += load_output(oBase, params.queries, query, quad) * load_dOutput(oBase, params.queries, query, quad);
   }
-  let delta = dot(sums, vec4f(1.0))${hasDLse ? ' - dSoftmaxStats[row].x' : ''};
+  let dLse = ${hasDLse ? 'dSoftmaxStats[row].x' : '0.0'};
+  let delta = dot(sums, vec4f(1.0)) - dLse;
   let lse = softmaxStats[row].x;
   let normalizer = softmaxStats[row].y;
   let seen = lse > ${HIDDEN_BELOW} || lse != lse;
-  let ofRow = vec4f(${lseAsScore(variant, 'lse')}, 1.0 / normalizer, delta, 0.0);
+  let ofRow = vec4f(lse * ${LOG2_E}, 1.0 / normalizer, delta, dLse);
   stats[headCount + row] = select(${UNSEEN}, ofRow, seen);`,
 )}`,
   );

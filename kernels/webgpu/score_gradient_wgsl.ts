@@ -42,8 +42,8 @@ export interface ScoreGradient {
   /** Keeps the row operands in workgroup memory where they fit. Needs `rowStart`. */
   keepRows: string;
   /**
-   * Leaves P (after dropout) in s… and its gradient in d…. Needs `rowStart`, `columnStart`. Column memory is
-   * still in use afterwards.
+   * Leaves P in s… (after dropout, unless the gradient is that of the scores) and its gradient in d…. Needs
+   * `rowStart`, `columnStart`. Column memory is still in use afterwards.
    */
   tile: string;
   /** The column operand that goes with S (k, or q) and the one that goes with dP (v, or dOutput). */
@@ -132,7 +132,8 @@ function columnQuad(tile: TileSizes, n: number): string {
   return `(columnStart / 4u + ${n * threadsAcross}u + threadColumn)`;
 }
 
-const columnsOfQuad = (tile: TileSizes, n: number) => `4 * i32${columnQuad(tile, n)} + vec4i(0, 1, 2, 3)`;
+/** The four columns of the invocation's n-th quad. Needs `columnStart`. */
+export const columnsOfQuad = (tile: TileSizes, n: number) => `(4 * i32${columnQuad(tile, n)} + vec4i(0, 1, 2, 3))`;
 
 function eachQuad(tile: TileSizes, code: (i: number, n: number) => string): string {
   return lines(tile.threadRows, (i) => lines(tile.threadColumns / 4, (n) => `{${code(i, n)}}`));
@@ -151,7 +152,7 @@ function gradientOfQuad(variant: AttentionVariant, s: string, d: string, gradien
   if (hidden) { scores = hideInvisible(head, scores, query, key); }
   let p = exp2(scores - lse) * share;
   ${gradientOf === 'nothing' ? '' : gradient}
-  ${s} = p${keep};`;
+  ${s} = p${gradientOf === 'scores' ? '' : keep};`;
 }
 
 function probabilitiesOfQueryRows(variant: AttentionVariant, tile: TileSizes, gradientOf: GradientOf): string {

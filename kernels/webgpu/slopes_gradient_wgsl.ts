@@ -1,0 +1,92 @@
+/**
+ * WGSL of the kernel for dSlopes: a workgroup takes a tile of queries through all keys they see and writes one number,
+ * their share of −Σ dS·distance. tfjs adds up the shares.
+ *
+ * A row's dS add up to its dLse, but rounding leaves a residual, which distances would multiply. So distances count
+ * from their mean under P: Σ dS·distance − residual·Σ P·distance is the same number where the residual is 0, and rounds
+ * less where it is not.
+ */
+import {
+  type AttentionVariant,
+  entryPoint,
+  headBase,
+  makeShader,
+  operandBinding,
+  optionalBindings,
+  type Shader,
+} from './attention_wgsl.js';
+import {columnsOfQuad, declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
+import {type TileSizes, threadGrid} from './tile_sizes.js';
+import {lines, rowQuad} from './tile_wgsl.js';
+
+export function slopesGradientShader(variant: AttentionVariant, tile: TileSizes): Shader {
+  const {threads, threadsDown, threadsAcross} = threadGrid(tile);
+  const core = scoreGradient(variant, tile, 'queries', 'scores');
+  const addQuad = (i: number, n: number) => `{
+      let distance = vec4f(abs(vec4i(diagonal + ${i}) - ${columnsOfQuad(tile, n)}));
+      sums${i} += vec3f(dot(d${i}_${n}, distance), dot(d${i}_${n}, vec4f(1.0)), dot(s${i}_${n}, distance));
+    }`;
+  const body = `
+${core.declarations}
+${entryPoint(
+  threads,
+  `
+  if (workgroup >= params.batch * params.heads * params.rowTiles) { return; }
+  let threadColumn = localIndex % ${threadsAcross}u;
+  let threadRow = localIndex / ${threadsAcross}u;
+  let rowStart = workgroup % params.rowTiles * ${tile.rows}u;
+  let batch = workgroup / params.rowTiles / params.heads;
+  let headOfQuery = workgroup / params.rowTiles % params.heads;
+  ${core.enterHead}
+  let qBase = ${headBase(variant, 'q', 'batch', 'headOfQuery')};
+  let dOutputBase = ${headBase(variant, 'dOutput', 'batch', 'headOfQuery')};
+  let kBase = ${headBase(variant, 'k', 'batch', 'head.keyHead')};
+  let vBase = ${headBase(variant, 'v', 'batch', 'head.keyHead')};
+  let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
+  // The key under the invocation's first row.
+  let diagonal = i32(rowStart + threadRow * ${tile.threadRows}u) + head.diagonal;
+  ${declareRowStats(tile)}
+  ${core.keepRows}
+  // Of each row, the sums of dS·distance, dS and P·distance.
+  ${lines(tile.threadRows, (i) => `var sums${i} = vec3f();`)}
+
+  let endKey = u32(max(seen.y, 0));
+  for (var columnStart = u32(seen.x) / ${tile.columns}u * ${tile.columns}u; columnStart < endKey; columnStart += ${tile.columns}u) {
+    ${core.tile}
+    ${lines(tile.threadRows, (i) => lines(tile.threadColumns / 4, (n) => addQuad(i, n)))}
+  }
+
+  // Row memory gathers the sums of the invocations across, and dLse; then each row's share, in its first place.
+  workgroupBarrier();
+  ${lines(
+    tile.threadRows,
+    (i) =>
+      `${rowQuad(core.weights, `${i * threadsDown}u + threadRow`, 'threadColumn')} = vec4f(sums${i}, rowStats${i}.w);`,
+  )}
+  workgroupBarrier();
+  for (var slot = localIndex; slot < ${tile.rows}u; slot += ${threads}u) {
+    var total = vec3f();
+    for (var t = 0u; t < ${threadsAcross}u; t++) { total += ${rowQuad(core.weights, 'slot', 't')}.xyz; }
+    let residual = total.y - ${rowQuad(core.weights, 'slot', '0u')}.w;
+    ${rowQuad(core.weights, 'slot', '0u')}.x = residual * total.z - total.x;
+  }
+  workgroupBarrier();
+  if (localIndex == 0u) {
+    var total = 0.0;
+    for (var slot = 0u; slot < ${tile.rows}u; slot++) { total += ${rowQuad(core.weights, 'slot', '0u')}.x; }
+    dSlopes[workgroup] = total;
+  }`,
+)}`;
+  return makeShader(
+    [
+      operandBinding(variant, 'q', 'read'),
+      operandBinding(variant, 'k', 'read'),
+      operandBinding(variant, 'v', 'read'),
+      operandBinding(variant, 'dOutput', 'read'),
+      {name: 'stats', access: 'read', element: 'vec4f'},
+      ...optionalBindings(variant),
+      {name: 'dSlopes', access: 'read_write', element: 'f32'},
+    ],
+    body,
+  );
+}
