@@ -67,6 +67,8 @@ export default async function configure(config) {
       },
     },
     browserNoActivityTimeout: 600_000,
+    // The oracle and compilers keep the page busy for longer than the default 5 s at a time.
+    pingTimeout: 600_000,
     captureTimeout: 120_000,
     failOnEmptyTestSuite: true,
     singleRun: true,

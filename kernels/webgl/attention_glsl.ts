@@ -189,6 +189,10 @@ export interface Walk {
   fetch: string;
   /** One step on. */
   advance: string;
+  /** One step on where that does not lead past the end of a texture row. */
+  advanceStraight: string;
+  /** Whether so many steps stay within texture rows. */
+  isStraight: (steps: string) => string;
 }
 
 /** A walk from one texel in steps of as many; `name` is that of its variables. */
@@ -199,6 +203,8 @@ export function texelWalk(texture: string, name: string, start: string, step: st
   ivec2 ${by} = place(${step}, ${width});`,
     fetch: `texelFetch(${texture}, ${at}, 0)`,
     advance: `${at} = advance(${at}, ${by}, ${width});`,
+    advanceStraight: `${at} += ${by};`,
+    isStraight: (steps) => `${at}.x + ${steps} * ${by}.x <= ${width}`,
   };
 }
 
@@ -231,15 +237,31 @@ export function quadWalk(
   ${second.declare}`,
     fetch: `vec4(halfOf(${first.fetch}, ${head}), halfOf(${second.fetch}, ${head}))`,
     advance: `${first.advance} ${second.advance}`,
+    advanceStraight: `${first.advanceStraight} ${second.advanceStraight}`,
+    isStraight: (steps) => `${first.isStraight(steps)} && ${second.isStraight(steps)}`,
   };
 }
 
-/** GLSL that takes the walks so many steps on, with `body` at each. */
+/**
+ * GLSL that takes the walks so many steps on, with `body` at each. Most textures are as wide as their matrix, so that no
+ * walk meets the end of a texture row: then four steps at a time, without looking out for it.
+ */
 export function walkTogether(walks: Walk[], count: string, body: string): string {
+  const straightStep = `{ ${body} }
+      ${walks.map(({advanceStraight}) => advanceStraight).join(' ')}`;
   return `
-  for (int n = 0; n < ${count}; n++) {
-    ${body}
-    ${walks.map(({advance}) => advance).join(' ')}
+  {
+    int count = ${count};
+    int n = 0;
+    if (${walks.map(({isStraight}) => isStraight('count')).join(' && ')}) {
+      for (; n + 4 <= count; n += 4) {
+      ${Array(4).fill(straightStep).join('\n      ')}
+      }
+    }
+    for (; n < count; n++) {
+      ${body}
+      ${walks.map(({advance}) => advance).join(' ')}
+    }
   }`;
 }
 
