@@ -43,7 +43,7 @@ export async function packBench(folder) {
 }
 
 /** Leaves out its trace viewer and its types, half of its size. */
-async function copyPlaywright(target) {
+export async function copyPlaywright(target) {
   const source = dirname(createRequire(import.meta.url).resolve('playwright-core/package.json'));
   const unused = new Set(['lib/vite', 'types'].map((path) => join(source, path)));
   await cp(source, target, {recursive: true, filter: (path) => !unused.has(path)});

@@ -82,6 +82,7 @@ if (hasBackend('webgpu')) {
     });
 
     it('refuses to replace a device that holds tensors', async () => {
+      await registerFlashBackend();
       const stock = await stockBackend();
       const live = tf.ones([3]);
       await expectAsync(registerFlashBackend()).toBeRejectedWithError(

@@ -94,17 +94,25 @@ void main() {
   ${enterRowPair}
   ivec2 seen = visibleInChunk(head, query);
   int key = chunkStart + 2 * (seen.x / 2);
+  int texels = pairs(seen.y) - seen.x / 2;
   vec4 weightedSums = vec4(0.0);
   vec4 plainSums = vec4(0.0);
   ${weights.declare}
-  ${walkTogether(
-    [weights],
-    '(pairs(seen.y) - seen.x / 2)',
-    `vec4 weights4 = ${weight};
-    weightedSums += weights4 * vec4(abs(aheadOf(head, query, key)));
-    plainSums += weights4;
-    key += 2;`,
-  )}
+  // Sums of few terms, and sums of these, round less than one of many.
+  for (int done = 0; done < texels; done += 8) {
+    vec4 weighted = vec4(0.0);
+    vec4 plain = vec4(0.0);
+    ${walkTogether(
+      [weights],
+      'min(8, texels - done)',
+      `vec4 weights4 = ${weight};
+      weighted += weights4 * vec4(abs(aheadOf(head, query, key)));
+      plain += weights4;
+      key += 2;`,
+    )}
+    weightedSums += weighted;
+    plainSums += plain;
+  }
   vec4 sums = vec4(weightedSums.x + weightedSums.y, plainSums.x + plainSums.y,
     weightedSums.z + weightedSums.w, plainSums.z + plainSums.w);
   setOutput(sums${hasPrevious ? ` + ${texel('previous', 'index')}` : ''});
