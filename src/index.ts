@@ -17,3 +17,15 @@ export {
   flashAttentionWithLse,
 } from './ops/flash_attention.js';
 export {registerFlashBackend} from './register_flash_backend.js';
+export {BlockLayout, type BlockLayoutJson, type BlockMask} from './sparsity/block_layout.js';
+export type {
+  AttentionPatternOptions,
+  BlockGrid,
+  BlockPattern,
+  BlockSize,
+  ButterflyAttentionOptions,
+  FlatButterflyOptions,
+  LocalGlobalOptions,
+  SequenceLengths,
+  SlidingWindowOptions,
+} from './sparsity/block_patterns.js';
