@@ -3,6 +3,7 @@
  * kernels of each backend read it, and nothing else is shared between them.
  */
 import type {TensorInfo} from '@tensorflow/tfjs-core';
+import type {BlockLayout} from './sparsity/block_layout.js';
 
 /** Which axis order q, k, v and the output have in memory: [B, H, S, D] or [B, S, H, D]. */
 export type AttentionOrder = 'BHSD' | 'BSHD';
@@ -88,3 +89,28 @@ export const LOWEST_FLOAT32 = -3.4028234663852886e38;
 
 /** Scores below this (a bias of −Infinity, say) hide their key exactly as a mask does. */
 export const HIDDEN_BELOW = -1e38;
+
+/** Which of the three matrices of a product is sparse, in the order output, left, right: 's' for sparse, 'd' for dense. */
+export type BlockSparseMode = 'sdd' | 'dsd' | 'dds';
+
+/**
+ * Inputs of a block-sparse product. A dense matrix is [batch, heads, rows, columns] float32, with the heads of the
+ * layout; a sparse one is its live blocks, values [batch or 1, nnz, row size, column size], in the layout's order.
+ */
+export type BlockSparseMatMulInputs = {
+  a: TensorInfo;
+  b: TensorInfo;
+};
+
+export type BlockSparseMatMulAttrs = {
+  mode: BlockSparseMode;
+  /** Of the sparse matrix as it is stored, whether the product transposes it or not; of the output in mode 'sdd'. */
+  layout: BlockLayout;
+  transposeA: boolean;
+  transposeB: boolean;
+  /** In mode 'sdd': adds up the batch, so that the values are [1, nnz, …]: the gradient of values that it shares. */
+  sumBatch: boolean;
+};
+
+/** op(a)·op(b). Output: dense [batch, heads, rows, columns], or in mode 'sdd' the values of the live blocks. */
+export const BlockSparseMatMul = 'BlockSparseMatMul';

@@ -243,6 +243,13 @@ export class BlockLayout {
     return this.columnsOf(headRow).includes(col);
   }
 
+  /** Which head's pattern a block, by its number, belongs to. */
+  headOf(block: number): number {
+    let head = 0;
+    while (this.rowOffsets[(head + 1) * this.rowBlocks] <= block) head++;
+    return head;
+  }
+
   /** Blocks that are live in this layout or in the other. */
   union(other: BlockLayout): BlockLayout {
     return this.combine('union', other, (mine, others) => mine || others);

@@ -28,7 +28,13 @@ describe('The example at', () => {
 
   it('every public function is there', () => {
     const code = DOC_EXAMPLES.map((example) => example.code).join('\n');
-    for (const name of ['flashAttention(', 'flashAttentionWithLse(', 'registerFlashBackend(', 'BlockLayout.']) {
+    for (const name of [
+      'flashAttention(',
+      'flashAttentionWithLse(',
+      'registerFlashBackend(',
+      'BlockLayout.',
+      'blockSparseMatMul(',
+    ]) {
       expect(code).toContain(`tf.${name}`);
     }
   });
