@@ -8,7 +8,6 @@ import {
   reshape,
   slice,
   stack,
-  type Tensor,
   type Tensor2D,
   type Tensor4D,
   type TensorInfo,
@@ -17,6 +16,7 @@ import {
 } from '@tensorflow/tfjs-core';
 import type {AttentionOrder, FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
 import {type AttentionSizes, attentionSizes} from '../attention_sizes.js';
+import {asTensor} from './as_tensor.js';
 import type {QueryChunk} from './query_chunks.js';
 
 export interface AttentionProblem {
@@ -107,9 +107,4 @@ export function matMulEach(left: Tensor4D, right: Tensor2D[]): Tensor4D {
 function perSample(lengths: TensorInfo, size: number): Tensor4D {
   const clamped = clipByValue(cast(asTensor(lengths), 'float32'), 0, size);
   return reshape(clamped, [lengths.shape[0], 1, 1, 1]);
-}
-
-/** What the engine hands a kernel are its caller's tensors, though the kernel's type promises less. */
-export function asTensor<R extends Rank = Rank.R4>(t: TensorInfo): Tensor<R> {
-  return t as Tensor<R>;
 }

@@ -18,7 +18,7 @@ import {
 } from '@tensorflow/tfjs-core';
 import {BlockSparseMatMul, type BlockSparseMatMulAttrs, type BlockSparseMatMulInputs} from '../../src/kernel_names.js';
 import type {BlockLayout} from '../../src/sparsity/block_layout.js';
-import {asTensor} from './attention_problem.js';
+import {asTensor} from './as_tensor.js';
 
 /** Makes block-sparse products available on a backend that has no kernel of its own. */
 export function registerBlockSparseFallback(backendName: string): void {

@@ -25,9 +25,9 @@ import {
   type FlashAttentionInputs,
 } from '../../src/kernel_names.js';
 import {attentionKernels} from '../attention_kernels.js';
+import {asTensor} from './as_tensor.js';
 import {
   type AttentionProblem,
-  asTensor,
   attentionProblem,
   exchangeOrder,
   groupHeads,
