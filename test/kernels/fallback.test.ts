@@ -7,8 +7,9 @@ import {flashAttention} from '../../src/index.js';
 import {type AttentionCase, attentionCases, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {restoreBackendAfterwards} from '../backends.js';
+import {expectProductRight, productCases} from '../block_sparse_results.js';
 
-describe('On the wasm backend, flashAttention agrees with float64:', () => {
+describe('On the wasm backend', () => {
   restoreBackendAfterwards();
   const size = {...chunkSize};
   beforeAll(async () => {
@@ -25,9 +26,17 @@ describe('On the wasm backend, flashAttention agrees with float64:', () => {
   });
 
   for (const attentionCase of attentionCases.filter(isSmall)) {
-    it(describeCase(attentionCase), async () => {
+    it(`flashAttention agrees with float64: ${describeCase(attentionCase)}`, async () => {
       const {numTensors} = tf.memory();
       await expectRight(attentionCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const productCase of productCases) {
+    it(`blockSparseMatMul agrees with float64: ${JSON.stringify(productCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectProductRight(productCase);
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }
