@@ -3,15 +3,7 @@
  * batches and heads that share it; where the bias is constant along queries or keys too, it writes one partial sum per
  * tile, and the few that remain are added up by tfjs. No atomics, so the order of addition never changes.
  */
-import {
-  type AttentionVariant,
-  entryPoint,
-  headBase,
-  makeShader,
-  operandBinding,
-  optionalBindings,
-  type Shader,
-} from './attention_wgsl.js';
+import {type AttentionVariant, entryPoint, headBase, makeShader, type Shader} from './attention_wgsl.js';
 import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {declareAccumulators, lines, rowOfSlot, rowQuad, storeRows} from './tile_wgsl.js';
@@ -70,18 +62,7 @@ ${entryPoint(
   workgroupBarrier();
   ${writeGradient(tile, core.weights, shape)}`,
 )}`;
-  return makeShader(
-    [
-      operandBinding(variant, 'q', 'read'),
-      operandBinding(variant, 'k', 'read'),
-      operandBinding(variant, 'v', 'read'),
-      operandBinding(variant, 'dOutput', 'read'),
-      {name: 'stats', access: 'read', element: 'vec4f'},
-      ...optionalBindings(variant),
-      {name: 'dBias', access: 'read_write', element: 'f32'},
-    ],
-    body,
-  );
+  return makeShader([...core.bindings, {name: 'dBias', access: 'read_write', element: 'f32'}], body);
 }
 
 /** Writes the tile, or its sums along queries and keys, from row memory. */

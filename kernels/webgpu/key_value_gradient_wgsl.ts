@@ -8,7 +8,6 @@ import {
   headBase,
   makeShader,
   operandBinding,
-  optionalBindings,
   type Shader,
   storeAccumulator,
   storeFunction,
@@ -87,12 +86,7 @@ ${entryPoint(
 )}`;
   return makeShader(
     [
-      operandBinding(variant, 'q', 'read'),
-      operandBinding(variant, 'k', 'read'),
-      ...(outputs.dk ? [operandBinding(variant, 'v', 'read')] : []),
-      operandBinding(variant, 'dOutput', 'read'),
-      {name: 'stats', access: 'read', element: 'vec4f'},
-      ...optionalBindings(variant),
+      ...core.bindings,
       ...(outputs.dk ? [operandBinding(variant, 'dk', 'read_write')] : []),
       ...(outputs.dv ? [operandBinding(variant, 'dv', 'read_write')] : []),
     ],

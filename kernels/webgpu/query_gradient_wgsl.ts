@@ -5,7 +5,6 @@ import {
   headBase,
   makeShader,
   operandBinding,
-  optionalBindings,
   type Shader,
   storeAccumulator,
   storeFunction,
@@ -57,16 +56,5 @@ ${entryPoint(
     (i, n) => `params.scale * dq${i}_${n}`,
   )}`,
 )}`;
-  return makeShader(
-    [
-      operandBinding(variant, 'q', 'read'),
-      operandBinding(variant, 'k', 'read'),
-      operandBinding(variant, 'v', 'read'),
-      operandBinding(variant, 'dOutput', 'read'),
-      {name: 'stats', access: 'read', element: 'vec4f'},
-      ...optionalBindings(variant),
-      operandBinding(variant, 'dq', 'read_write'),
-    ],
-    body,
-  );
+  return makeShader([...core.bindings, operandBinding(variant, 'dq', 'read_write')], body);
 }

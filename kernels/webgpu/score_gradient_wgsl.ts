@@ -7,11 +7,14 @@
  */
 import {
   type AttentionVariant,
+  type Binding,
   dropoutFunction,
   headFunctions,
   loadFunction,
   type Operand,
+  operandBinding,
   operandSource,
+  optionalBindings,
   scoreFunctions,
 } from './attention_wgsl.js';
 import {statsFunction} from './row_stats.js';
@@ -35,6 +38,8 @@ export type RowsAre = 'queries' | 'keys';
 export interface ScoreGradient {
   /** The score matrix's weights (P or dS) on their way into a weighted sum. */
   weights: RowMemory;
+  /** The buffers that the emitted code reads. */
+  bindings: Binding[];
   /** Module-scope declarations and functions. */
   declarations: string;
   /** `head`, and the bases and limits of its operands. Needs `batch` and `headOfQuery`. */
@@ -95,6 +100,14 @@ export function scoreGradient(
     weights,
     scoreColumns,
     valueColumns,
+    bindings: [
+      operandBinding(variant, 'q', 'read'),
+      operandBinding(variant, 'k', 'read'),
+      ...(needsGradient ? [operandBinding(variant, 'v', 'read')] : []),
+      operandBinding(variant, 'dOutput', 'read'),
+      {name: 'stats', access: 'read', element: 'vec4f'},
+      ...optionalBindings(variant),
+    ],
     declarations: `
 ${memories.map((memory) => declareRowMemory(tile, memory)).join('\n')}
 ${declareRowMemory(tile, weights)}

@@ -6,15 +6,7 @@
  * from their mean under P: Σ dS·distance − residual·Σ P·distance is the same number where the residual is 0, and rounds
  * less where it is not.
  */
-import {
-  type AttentionVariant,
-  entryPoint,
-  headBase,
-  makeShader,
-  operandBinding,
-  optionalBindings,
-  type Shader,
-} from './attention_wgsl.js';
+import {type AttentionVariant, entryPoint, headBase, makeShader, type Shader} from './attention_wgsl.js';
 import {columnsOfQuad, declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {lines, rowQuad} from './tile_wgsl.js';
@@ -77,16 +69,5 @@ ${entryPoint(
     dSlopes[workgroup] = total;
   }`,
 )}`;
-  return makeShader(
-    [
-      operandBinding(variant, 'q', 'read'),
-      operandBinding(variant, 'k', 'read'),
-      operandBinding(variant, 'v', 'read'),
-      operandBinding(variant, 'dOutput', 'read'),
-      {name: 'stats', access: 'read', element: 'vec4f'},
-      ...optionalBindings(variant),
-      {name: 'dSlopes', access: 'read_write', element: 'f32'},
-    ],
-    body,
-  );
+  return makeShader([...core.bindings, {name: 'dSlopes', access: 'read_write', element: 'f32'}], body);
 }
