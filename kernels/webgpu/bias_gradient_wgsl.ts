@@ -3,7 +3,7 @@
  * batches and heads that share it; where the bias is constant along queries or keys too, it writes one partial sum per
  * tile, and the few that remain are added up by tfjs. No atomics, so the order of addition never changes.
  */
-import {type AttentionVariant, entryPoint, headBase, makeShader, type Shader} from './attention_wgsl.js';
+import {type AttentionVariant, entryPoint, makeShader, type Shader} from './attention_wgsl.js';
 import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {declareAccumulators, lines, rowOfSlot, rowQuad, storeRows} from './tile_wgsl.js';
@@ -43,10 +43,6 @@ ${entryPoint(
   ${loop('batch', shape.sharedByBatches, 'params.batch', 'slice / heads')}
   ${loop('headOfQuery', shape.sharedByHeads, 'params.heads', 'slice % heads')}
     ${core.enterHead}
-    let qBase = ${headBase(variant, 'q', 'batch', 'headOfQuery')};
-    let dOutputBase = ${headBase(variant, 'dOutput', 'batch', 'headOfQuery')};
-    let kBase = ${headBase(variant, 'k', 'batch', 'head.keyHead')};
-    let vBase = ${headBase(variant, 'v', 'batch', 'head.keyHead')};
     let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
     if (i32(columnStart) < seen.y && i32(columnStart) + ${tile.columns} > seen.x) {
       workgroupBarrier();

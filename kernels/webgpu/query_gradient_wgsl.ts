@@ -2,7 +2,6 @@
 import {
   type AttentionVariant,
   entryPoint,
-  headBase,
   makeShader,
   operandBinding,
   type Shader,
@@ -31,10 +30,6 @@ ${entryPoint(
   let batch = workgroup / params.rowTiles / params.heads;
   let headOfQuery = workgroup / params.rowTiles % params.heads;
   ${core.enterHead}
-  let qBase = ${headBase(variant, 'q', 'batch', 'headOfQuery')};
-  let dOutputBase = ${headBase(variant, 'dOutput', 'batch', 'headOfQuery')};
-  let kBase = ${headBase(variant, 'k', 'batch', 'head.keyHead')};
-  let vBase = ${headBase(variant, 'v', 'batch', 'head.keyHead')};
   let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
   ${declareRowStats(tile)}
   ${core.keepRows}

@@ -9,6 +9,7 @@ import {
   type AttentionVariant,
   type Binding,
   dropoutFunction,
+  headBase,
   headFunctions,
   loadFunction,
   type Operand,
@@ -42,7 +43,10 @@ export interface ScoreGradient {
   bindings: Binding[];
   /** Module-scope declarations and functions. */
   declarations: string;
-  /** `head`, and the bases and limits of its operands. Needs `batch` and `headOfQuery`. */
+  /**
+   * `head` and the limits of its operands; where rows are queries, their bases too (the kernel whose rows are keys goes
+   * over several heads from the same k and v). Needs `batch` and `headOfQuery`.
+   */
   enterHead: string;
   /** Keeps the row operands in workgroup memory where they fit. Needs `rowStart`. */
   keepRows: string;
@@ -95,6 +99,10 @@ export function scoreGradient(
 ): ScoreGradient {
   const needsGradient = gradientOf !== 'nothing';
   const {scoreRows, valueRows, memories, scoreColumns, valueColumns} = operands(variant, tile, rowsAre);
+  const enterBases = `let qBase = ${headBase(variant, 'q', 'batch', 'headOfQuery')};
+let dOutputBase = ${headBase(variant, 'dOutput', 'batch', 'headOfQuery')};
+let kBase = ${headBase(variant, 'k', 'batch', 'head.keyHead')};
+let vBase = ${headBase(variant, 'v', 'batch', 'head.keyHead')};`;
   const weights = {name: 'weightMemory', quads: tile.columns / 4};
   return {
     weights,
@@ -122,7 +130,8 @@ ${dropoutFunction(variant)}`,
     enterHead: `
 let head = makeHead(batch, headOfQuery);
 let queryLimit = u32(head.queryLength);
-let keyLimit = u32(head.keyLength);`,
+let keyLimit = u32(head.keyLength);
+${rowsAre === 'queries' ? enterBases : ''}`,
     keepRows: `${keepLeft(tile, scoreRows, 'rowStart')}
 ${needsGradient ? keepLeft(tile, valueRows, 'rowStart') : ''}`,
     tile: `

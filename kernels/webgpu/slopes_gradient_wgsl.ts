@@ -6,7 +6,7 @@
  * from their mean under P: Σ dS·distance − residual·Σ P·distance is the same number where the residual is 0, and rounds
  * less where it is not.
  */
-import {type AttentionVariant, entryPoint, headBase, makeShader, type Shader} from './attention_wgsl.js';
+import {type AttentionVariant, entryPoint, makeShader, type Shader} from './attention_wgsl.js';
 import {columnsOfQuad, declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {lines, rowQuad} from './tile_wgsl.js';
@@ -30,10 +30,6 @@ ${entryPoint(
   let batch = workgroup / params.rowTiles / params.heads;
   let headOfQuery = workgroup / params.rowTiles % params.heads;
   ${core.enterHead}
-  let qBase = ${headBase(variant, 'q', 'batch', 'headOfQuery')};
-  let dOutputBase = ${headBase(variant, 'dOutput', 'batch', 'headOfQuery')};
-  let kBase = ${headBase(variant, 'k', 'batch', 'head.keyHead')};
-  let vBase = ${headBase(variant, 'v', 'batch', 'head.keyHead')};
   let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
   // The key under the invocation's first row.
   let diagonal = i32(rowStart + threadRow * ${tile.threadRows}u) + head.diagonal;
