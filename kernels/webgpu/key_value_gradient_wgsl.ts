@@ -15,7 +15,7 @@ import {
 import {scoreGradient} from './score_gradient_wgsl.js';
 import {accumulateColumns, columnWidth} from './tile_products.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
-import {declareAccumulators, storeRows} from './tile_wgsl.js';
+import {declareAccumulators, lines, type Source, storeRows} from './tile_wgsl.js';
 
 /** Which of the two gradients a pass makes: both, unless the storage buffers do not suffice. */
 export interface KeyValueOutputs {
@@ -37,13 +37,23 @@ export function keyValueGradientShader(variant: AttentionVariant, tile: TileSize
       {base, limit: 'params.keys', row: (i) => `rowStart + threadRow * ${tile.threadRows}u + ${i}u`},
       (i, n) => `${factor}${name}${i}_${n}`,
     );
-  const addToDv = `
+  // A tile's sum by itself, then into the total: sums over thousands of queries round less this way.
+  const add = (name: 'dk' | 'dv', depth: number, columns: Source, waitFirst: boolean) => {
+    const {quadsPerThread} = columnWidth(tile, depth);
+    return `
+    ${declareAccumulators(tile, 'part', quadsPerThread)}
+    ${accumulateColumns(tile, depth, 'part', core.weights, columns, 'columnStart', waitFirst)}
+    ${lines(tile.threadRows, (i) => lines(quadsPerThread, (n) => `${name}${i}_${n} += part${i}_${n};`))}`;
+  };
+  const addToDv = `{
     ${storeRows(tile, core.weights, (i, n) => `s${i}_${n}`)}
-    ${accumulateColumns(tile, variant.valueDepth, 'dv', core.weights, core.valueColumns, 'columnStart', true)}`;
-  const addToDk = `
+    ${add('dv', variant.valueDepth, core.valueColumns, true)}
+  }`;
+  const addToDk = `{
     ${outputs.dv ? 'workgroupBarrier();' : ''}
     ${storeRows(tile, core.weights, (i, n) => `d${i}_${n}`)}
-    ${accumulateColumns(tile, variant.depth, 'dk', core.weights, core.scoreColumns, 'columnStart', !outputs.dv)}`;
+    ${add('dk', variant.depth, core.scoreColumns, !outputs.dv)}
+  }`;
   const body = `
 ${core.declarations}
 ${outputs.dk ? storeFunction(variant, 'dk') : ''}
