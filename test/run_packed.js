@@ -12,7 +12,8 @@ import {chromium} from 'playwright-core';
 
 const here = dirname(fileURLToPath(import.meta.url));
 
-const TYPES = {'.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm', '.html': 'text/html'};
+const SCRIPT = 'text/javascript; charset=utf-8';
+const TYPES = {'.js': SCRIPT, '.mjs': SCRIPT, '.wasm': 'application/wasm', '.html': 'text/html; charset=utf-8'};
 const PAGE = `<!doctype html>
 <script src="/jasmine/jasmine.js"></script>
 <script src="/jasmine/jasmine-html.js"></script>
