@@ -123,7 +123,8 @@ void main() {
 /**
  * Backward: (share, 0) of both rows, their part of dSlopes = −Σ dS·distance, from the distance sums of all chunks. A
  * row's dS add up to its dLse, but rounding leaves a residual, which distances would multiply. So distances count from
- * their mean under P: the same number where the residual is 0, and rounding less where it is not.
+ * their mean under P: the same number where the residual is 0, and rounding less where it is not. And where a row's P,
+ * recomputed, do not add up to 1, all of its sums are off by that factor, so they are divided by it.
  */
 export function slopeSharesProgram(hasDLse: boolean): AttentionProgram {
   return {
@@ -132,8 +133,11 @@ export function slopeSharesProgram(hasDLse: boolean): AttentionProgram {
 ${textureAccess}
 void main() {
   int index = outputTexel();
-  vec4 dScoreSums4 = ${texel('dScoreSums', 'index')};
   vec4 probabilitySums4 = ${texel('probabilitySums', 'index')};
+  // Rows that see no key have no P, and no dS either.
+  vec4 factors = 1.0 / max(probabilitySums4.yyww, vec4(0.5));
+  probabilitySums4 *= factors;
+  vec4 dScoreSums4 = ${texel('dScoreSums', 'index')} * factors;
   vec2 residual = dScoreSums4.yw${hasDLse ? ` - ${texel('dSoftmaxStats', 'index')}.xz` : ''};
   vec2 share = residual * probabilitySums4.xz - dScoreSums4.xz;
   setOutput(vec4(share.x, 0.0, share.y, 0.0));

@@ -4,19 +4,21 @@
  *
  * A row's dS add up to its dLse, but rounding leaves a residual, which distances would multiply. So distances count
  * from their mean under P: Σ dS·distance − residual·Σ P·distance is the same number where the residual is 0, and rounds
- * less where it is not.
+ * less where it is not. And where a row's P, recomputed, do not add up to 1, all of its sums are off by that factor, so
+ * they are divided by it.
  */
 import {type AttentionVariant, entryPoint, makeShader, type Shader} from './attention_wgsl.js';
 import {columnsOfQuad, declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
-import {lines, rowQuad} from './tile_wgsl.js';
+import {lines, rowOfSlot, rowQuad} from './tile_wgsl.js';
 
 export function slopesGradientShader(variant: AttentionVariant, tile: TileSizes): Shader {
   const {threads, threadsDown, threadsAcross} = threadGrid(tile);
   const core = scoreGradient(variant, tile, 'queries', 'scores');
   const addQuad = (i: number, n: number) => `{
       let distance = vec4f(abs(vec4i(diagonal + ${i}) - ${columnsOfQuad(tile, n)}));
-      sums${i} += vec3f(dot(d${i}_${n}, distance), dot(d${i}_${n}, vec4f(1.0)), dot(s${i}_${n}, distance));
+      sums${i} += vec4f(
+        dot(d${i}_${n}, distance), dot(d${i}_${n}, vec4f(1.0)), dot(s${i}_${n}, distance), dot(s${i}_${n}, vec4f(1.0)));
     }`;
   const body = `
 ${core.declarations}
@@ -35,8 +37,8 @@ ${entryPoint(
   let diagonal = i32(rowStart + threadRow * ${tile.threadRows}u) + head.diagonal;
   ${declareRowStats(tile)}
   ${core.keepRows}
-  // Of each row, the sums of dS·distance, dS and P·distance.
-  ${lines(tile.threadRows, (i) => `var sums${i} = vec3f();`)}
+  // Of each row, the sums of dS·distance, dS, P·distance and P.
+  ${lines(tile.threadRows, (i) => `var sums${i} = vec4f();`)}
 
   let endKey = u32(max(seen.y, 0));
   for (var columnStart = u32(seen.x) / ${tile.columns}u * ${tile.columns}u; columnStart < endKey; columnStart += ${tile.columns}u) {
@@ -44,18 +46,19 @@ ${entryPoint(
     ${lines(tile.threadRows, (i) => lines(tile.threadColumns / 4, (n) => addQuad(i, n)))}
   }
 
-  // Row memory gathers the sums of the invocations across, and dLse; then each row's share, in its first place.
+  // Row memory gathers the sums of the invocations across; then each row's share, in its first place.
   workgroupBarrier();
   ${lines(
     tile.threadRows,
-    (i) =>
-      `${rowQuad(core.weights, `${i * threadsDown}u + threadRow`, 'threadColumn')} = vec4f(sums${i}, rowStats${i}.w);`,
+    (i) => `${rowQuad(core.weights, `${i * threadsDown}u + threadRow`, 'threadColumn')} = sums${i};`,
   )}
   workgroupBarrier();
   for (var slot = localIndex; slot < ${tile.rows}u; slot += ${threads}u) {
-    var total = vec3f();
-    for (var t = 0u; t < ${threadsAcross}u; t++) { total += ${rowQuad(core.weights, 'slot', 't')}.xyz; }
-    let residual = total.y - ${rowQuad(core.weights, 'slot', '0u')}.w;
+    var total = vec4f();
+    for (var t = 0u; t < ${threadsAcross}u; t++) { total += ${rowQuad(core.weights, 'slot', 't')}; }
+    // Rows that see no key have no P, and no dS either.
+    total /= max(total.w, 0.5);
+    let residual = total.y - statsOf(head, rowStart + ${rowOfSlot(tile, 'slot')}).w;
     ${rowQuad(core.weights, 'slot', '0u')}.x = residual * total.z - total.x;
   }
   workgroupBarrier();
