@@ -241,4 +241,5 @@ export async function expectProductRight(productCase: ProductCase): Promise<void
   for (const name of ['product', 'a', 'b'] as const) {
     expectWithin(name, sparse[name], exact[name], 2 * worstError(yardstick[name], exact[name]));
   }
+  layout.dispose();
 }

@@ -1,5 +1,5 @@
 /** `BlockLayout`: which blocks of a matrix, or of attention's score matrix, are live. */
-
+import type {KernelBackend, TensorInfo} from '@tensorflow/tfjs-core';
 import {
   type AttentionPatternOptions,
   type BlockPattern,
@@ -63,6 +63,8 @@ export class BlockLayout {
   readonly colOffsets: Int32Array;
   /** The numbers of the blocks, column by column and downwards in each; [nnz]. */
   readonly blocksByColumn: Int32Array;
+  /** Index buffers that kernels have made of this layout, by what they hold. */
+  private readonly indexBuffers = new Map<KernelBackend, Map<string, TensorInfo>>();
 
   private constructor(pattern: BlockPattern) {
     const {rowBlocks, colBlocks, heads = 1} = pattern;
@@ -326,6 +328,33 @@ export class BlockLayout {
       heads,
       liveColumns: Array.from({length: heads * rowBlocks}, (_, headRow) => Array.from(this.columnsOf(headRow))),
     };
+  }
+
+  /**
+   * For kernels: int32 indices that a backend's kernels need of this layout. They are made on first use and stay on the
+   * backend until {@link dispose}.
+   */
+  indexBuffer(backend: KernelBackend, name: string, make: () => {shape: number[]; values: Int32Array}): TensorInfo {
+    const ofBackend = this.indexBuffers.get(backend) ?? new Map<string, TensorInfo>();
+    this.indexBuffers.set(backend, ofBackend);
+    let buffer = ofBackend.get(name);
+    if (!buffer) {
+      const {shape, values} = make();
+      buffer = {dataId: backend.write(values, shape, 'int32'), shape, dtype: 'int32'};
+      ofBackend.set(name, buffer);
+    }
+    return buffer;
+  }
+
+  /**
+   * Frees the index buffers that kernels made of this layout on their backends. The layout itself stays as it is; if it
+   * is used again, kernels make new ones.
+   */
+  dispose(): void {
+    for (const [backend, buffers] of this.indexBuffers) {
+      for (const {dataId} of buffers.values()) backend.disposeData(dataId);
+    }
+    this.indexBuffers.clear();
   }
 
   private columnsOf(headRow: number): Int32Array {

@@ -14,6 +14,7 @@ describeOnBackends('blockSparseMatMul agrees with float64, forward and backward'
 describeOnBackends('blockSparseMatMul', () => {
   const layout = makeLayout({blockSize: 8, density: 0.5});
   const values = () => tf.ones([layout.nnz, 8, 8]);
+  afterEach(() => layout.dispose());
 
   it('has gradients of gradients', async () => {
     const x = tf.randomNormal([5, 24], 0, 1, 'float32', 1);

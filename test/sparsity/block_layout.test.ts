@@ -1,6 +1,8 @@
 /** BlockLayout: its two compressed forms, its operations, and its generators against their definitions by elements. */
+import * as tf from '@tensorflow/tfjs-core';
 import {BlockLayout} from '../../src/index.js';
 import type {BlockSize} from '../../src/sparsity/block_patterns.js';
+import {describeOnBackends} from '../backends.js';
 
 /** The blocks that hold a wanted element, by trying every element. */
 function blocksWith(
@@ -123,6 +125,29 @@ describe('BlockLayout', () => {
     expect(() => BlockLayout.fromJSON({...json, liveColumns: [[1]]})).toThrowError(
       'BlockLayout: liveColumns must lie in [0, 1), got 1.',
     );
+  });
+});
+
+describeOnBackends('BlockLayout on a backend', () => {
+  it('makes index buffers once and frees them when it is disposed', () => {
+    const layout = BlockLayout.dense(16, 16, 8);
+    const backend = tf.backend();
+    const before = backend.numDataIds();
+    let made = 0;
+    const use = (name: string) =>
+      layout.indexBuffer(backend, name, () => {
+        made++;
+        return {shape: [2], values: Int32Array.of(3, 4)};
+      });
+    expect(use('rows')).toBe(use('rows'));
+    expect(use('columns')).not.toBe(use('rows'));
+    expect([made, backend.numDataIds()]).toEqual([2, before + 2]);
+    layout.dispose();
+    layout.dispose();
+    expect(backend.numDataIds()).toBe(before);
+    use('rows');
+    expect(made).toBe(3);
+    layout.dispose();
   });
 });
 
