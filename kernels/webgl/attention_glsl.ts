@@ -1,13 +1,10 @@
 /**
- * GLSL that the attention programs share: uniforms, where tensors lie in their textures, which keys a query sees, scores
- * and dropout.
- *
- * All textures are packed: a texel holds a quad, two rows × two columns of a tensor's last two axes, as
- * (row, column), (row, column + 1), (row + 1, column), (row + 1, column + 1); quads follow one another row by row. A
- * product of two packed matrices then takes two texel fetches for eight multiply-adds.
+ * GLSL that the attention programs share: uniforms, where the matrices lie in their textures, which keys a query sees,
+ * scores and dropout.
  */
 import type {AttentionOrder} from '../../src/kernel_names.js';
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
+import {texel, texelWalk, textureAccess, type Walk, walkTogether} from './textures_glsl.js';
 
 /** What a program is compiled for. Sizes, strides and option values are uniforms instead. */
 export interface AttentionVariant {
@@ -69,43 +66,6 @@ export function scoreInputs(variant: AttentionVariant): OptionalInput[] {
   if (variant.bias) inputs.push('bias');
   if (variant.mask) inputs.push('mask');
   return inputs;
-}
-
-/** GLSL with which programs find their way in packed textures. */
-export const textureAccess = `
-// Where a texel lies in a texture of this width.
-ivec2 place(int index, int width) {
-  return ivec2(index % width, index / width);
-}
-
-// The place a step further on, for loops that should not divide.
-ivec2 advance(ivec2 at, ivec2 step, int width) {
-  at += step;
-  return at.x >= width ? ivec2(at.x - width, at.y + 1) : at;
-}
-
-// How many pairs of rows or columns hold so many.
-int pairs(int size) {
-  return (size + 1) / 2;
-}
-
-int packedWidth(ivec2 textureShape) {
-  return pairs(textureShape[1]);
-}
-
-// The row of a quad that belongs to this index, where its axis is packed in twos.
-vec2 halfOf(vec4 quad, int index) {
-  return index % 2 == 0 ? quad.xy : quad.zw;
-}
-
-// The number of the texel that this fragment makes, for packed outputs.
-int outputTexel() {
-  return int(gl_FragCoord.y) * packedWidth(outTexShape) + int(gl_FragCoord.x);
-}`;
-
-/** GLSL of the texel with this number. */
-export function texel(input: string, index: string): string {
-  return `texelFetch(${input}, place(${index}, packedWidth(${input}TexShape)), 0)`;
 }
 
 /** GLSL struct `Head`: one query head of one sample, and what its rows may see. */
@@ -183,31 +143,6 @@ export function depthOf(operand: Operand): 'depth' | 'valueDepth' {
   return HAS_DEPTH_OF_KEYS.has(operand) ? 'depth' : 'valueDepth';
 }
 
-/** GLSL of a walk over the texels of a texture: `declare` takes place before it, `fetch` reads where it has come to. */
-export interface Walk {
-  declare: string;
-  fetch: string;
-  /** One step on. */
-  advance: string;
-  /** One step on where that does not lead past the end of a texture row. */
-  advanceStraight: string;
-  /** Whether so many steps stay within texture rows. */
-  isStraight: (steps: string) => string;
-}
-
-/** A walk from one texel in steps of as many; `name` is that of its variables. */
-export function texelWalk(texture: string, name: string, start: string, step: string): Walk {
-  const [at, by, width] = [`${name}At`, `${name}Step`, `packedWidth(${texture}TexShape)`];
-  return {
-    declare: `ivec2 ${at} = place(${start}, ${width});
-  ivec2 ${by} = place(${step}, ${width});`,
-    fetch: `texelFetch(${texture}, ${at}, 0)`,
-    advance: `${at} = advance(${at}, ${by}, ${width});`,
-    advanceStraight: `${at} += ${by};`,
-    isStraight: (steps) => `${at}.x + ${steps} * ${by}.x <= ${width}`,
-  };
-}
-
 /**
  * A walk over quads of a matrix of a head, from (row, column) along two rows or down all rows: `row` is even, `column`
  * counts quads. In BSHD order a texel holds two heads of one row, so each quad takes two fetches.
@@ -240,29 +175,6 @@ export function quadWalk(
     advanceStraight: `${first.advanceStraight} ${second.advanceStraight}`,
     isStraight: (steps) => `${first.isStraight(steps)} && ${second.isStraight(steps)}`,
   };
-}
-
-/**
- * GLSL that takes the walks so many steps on, with `body` at each. Most textures are as wide as their matrix, so that no
- * walk meets the end of a texture row: then four steps at a time, without looking out for it.
- */
-export function walkTogether(walks: Walk[], count: string, body: string): string {
-  const straightStep = `{ ${body} }
-      ${walks.map(({advanceStraight}) => advanceStraight).join(' ')}`;
-  return `
-  {
-    int count = ${count};
-    int n = 0;
-    if (${walks.map(({isStraight}) => isStraight('count')).join(' && ')}) {
-      for (; n + 4 <= count; n += 4) {
-      ${Array(4).fill(straightStep).join('\n      ')}
-      }
-    }
-    for (; n < count; n++) {
-      ${body}
-      ${walks.map(({advance}) => advance).join(' ')}
-    }
-  }`;
 }
 
 /**

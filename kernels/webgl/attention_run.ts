@@ -1,18 +1,12 @@
 /** One attention call on the WebGL backend: runs its programs over chunks of keys, and frees what it made. */
-import type {GPGPUProgram, MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
+import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import {engine, env, type Tensor, type TensorInfo, tidy, transpose} from '@tensorflow/tfjs-core';
 import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
 import {type AttentionSizes, attentionSizes, dropoutThreshold} from '../attention_sizes.js';
 import {type AttentionVariant, attentionUniforms} from './attention_glsl.js';
 import type {KeyChunk} from './key_chunks.js';
-
-/** A program: the textures it reads, by variable name, and its GLSL. */
-export interface AttentionProgram {
-  inputs: readonly string[];
-  code: string;
-}
-
-type Textures = Readonly<Record<string, TensorInfo | undefined>>;
+import {type PackedProgram, runPackedProgram, type Textures} from './packed_program.js';
+import {assertTexturesFit} from './texture_limits.js';
 
 /** Stands for "no limit" in a window: beyond any sequence, yet sums of a few stay within int32. */
 const UNLIMITED = 2 ** 28;
@@ -42,11 +36,26 @@ export class AttentionRun {
     this.common = commonUniforms(inputs, attrs, this.sizes);
   }
 
+  /** Throws an error that names the tensor and its shape if a texture that the call needs does not fit. */
+  assertTexturesFit(): void {
+    const {batch, heads, queries, valueDepth} = this.sizes;
+    const {q, k, v, bias, mask} = this.inputs;
+    assertTexturesFit('flashAttention', {
+      q: q.shape,
+      k: k.shape,
+      v: v.shape,
+      bias: bias?.shape,
+      mask: mask?.shape,
+      output: [batch, heads, queries, valueDepth],
+      // The smallest chunk there is holds two keys.
+      'the scores of q with two keys': [batch * heads, queries, 2],
+    });
+  }
+
   /** Runs a program for a chunk; the result belongs to this call until it is released or returned. */
-  make(program: AttentionProgram, shape: number[], textures: Textures, chunk: KeyChunk): TensorInfo {
-    const inputs = program.inputs.map((name) => textures[name] as TensorInfo);
+  make(program: PackedProgram, shape: number[], textures: Textures, chunk: KeyChunk): TensorInfo {
     const values = uniformValues(this.common, chunk);
-    const result = this.backend.runWebGLProgram(gpgpuProgram(program, shape), inputs, 'float32', values, true);
+    const result = runPackedProgram(this.backend, program, shape, textures, attentionUniforms, values);
     this.made.add(result);
     return result;
   }
@@ -93,19 +102,6 @@ export class AttentionRun {
 export function inCallOrder(run: AttentionRun, result: TensorInfo): TensorInfo {
   if (run.attrs.order === 'BHSD') return result;
   return tidy(() => transpose(run.handOver(result), [0, 2, 1, 3]));
-}
-
-function gpgpuProgram({inputs, code}: AttentionProgram, outputShape: number[]): GPGPUProgram {
-  return {
-    variableNames: [...inputs],
-    outputShape,
-    userCode: code,
-    packedInputs: true,
-    packedOutput: true,
-    // Shapes as uniforms: one compiled program for all of them.
-    enableShapeUniforms: true,
-    customUniforms: [...attentionUniforms],
-  };
 }
 
 function uniformValues(common: Record<string, number[]>, {start, count, isLast}: KeyChunk): number[][] {

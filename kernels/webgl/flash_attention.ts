@@ -13,13 +13,12 @@ import {keyChunks, WHOLE} from './key_chunks.js';
 import {runningStatsProgram, softmaxStatsProgram} from './row_programs.js';
 import {scoresProgram, weightsProgram} from './score_programs.js';
 import {sumOverKeysProgram} from './sum_programs.js';
-import {assertTexturesFit} from './texture_limits.js';
 
 const flashAttention: KernelFunc = (call) => {
   const inputs = call.inputs as FlashAttentionInputs;
   const attrs = call.attrs as FlashAttentionAttrs;
   const run = new AttentionRun(call.backend as MathBackendWebGL, inputs, attrs);
-  assertTexturesFit(inputs, run.sizes);
+  run.assertTexturesFit();
   return run.finish(() => {
     const {output, stats} = overChunks(run);
     const softmaxStats = run.make(softmaxStatsProgram(), run.rowShape, {stats}, WHOLE);

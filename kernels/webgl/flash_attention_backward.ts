@@ -7,13 +7,12 @@ import {add, concat, type KernelFunc, reshape, sum, type Tensor, type TensorInfo
 import type {FlashAttentionAttrs, FlashAttentionBackwardInputs} from '../../src/kernel_names.js';
 import {AttentionRun, inCallOrder} from './attention_run.js';
 import {type KeyChunk, keyChunks, WHOLE} from './key_chunks.js';
+import type {Textures} from './packed_program.js';
 import {deltaProgram, distanceSumsProgram, slopeSharesProgram} from './row_programs.js';
 import {type GradientOf, probabilitiesProgram, scoreGradientProgram} from './score_programs.js';
 import {sumOverKeysProgram, sumOverQueriesProgram} from './sum_programs.js';
-import {assertTexturesFit} from './texture_limits.js';
 
 type KernelCall = Parameters<KernelFunc>[0];
-type Textures = Record<string, TensorInfo | undefined>;
 
 /** The textures of one chunk; freed when the chunk is done. */
 interface ScoreGradient {
@@ -32,7 +31,7 @@ function overScoreGradients(
 ): TensorInfo[] {
   const inputs = call.inputs as FlashAttentionBackwardInputs;
   const run = new AttentionRun(call.backend as MathBackendWebGL, inputs, call.attrs as FlashAttentionAttrs);
-  assertTexturesFit(inputs, run.sizes);
+  run.assertTexturesFit();
   const {variant, options, sizes} = run;
   const {batch, heads, queries} = sizes;
   return run.finish(() => {

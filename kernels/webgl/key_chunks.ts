@@ -2,9 +2,9 @@
  * Attention on WebGL goes over the keys chunk by chunk: a chunk's scores are a texture [B·H, Sq, keys of the chunk], so
  * memory is linear in the sequence length. Short sequences are one chunk.
  */
-import {env} from '@tensorflow/tfjs-core';
 import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
 import type {AttentionSizes} from '../attention_sizes.js';
+import {largestTexture} from './texture_limits.js';
 
 /** Keys [start, start + count). */
 export interface KeyChunk {
@@ -43,11 +43,6 @@ function keysPerChunk({batch, heads, queries}: AttentionSizes): number {
   const wanted = Math.max(chunkLimits.minKeys, Math.floor(chunkLimits.scores / rows));
   const mostThatFits = Math.floor(largestTexture() / (batch * heads * Math.ceil(queries / 2))) * 2;
   return Math.max(2, Math.min(wanted - (wanted % 2), mostThatFits));
-}
-
-/** Texels, of two rows × two columns each, that one texture can hold. */
-export function largestTexture(): number {
-  return env().getNumber('WEBGL_MAX_TEXTURE_SIZE') ** 2;
 }
 
 /** With lengths, which are on the GPU, each sample has a diagonal of its own. */

@@ -1,16 +1,8 @@
 /** Programs that make statistics of query rows, [B, H, Sq, 2]: a texel holds two numbers of two neighbouring rows. */
 import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
-import {
-  type AttentionVariant,
-  headFunctions,
-  headInputs,
-  quadWalk,
-  texel,
-  texelWalk,
-  textureAccess,
-  walkTogether,
-} from './attention_glsl.js';
-import type {AttentionProgram} from './attention_run.js';
+import {type AttentionVariant, headFunctions, headInputs, quadWalk} from './attention_glsl.js';
+import type {PackedProgram} from './packed_program.js';
+import {texel, texelWalk, textureAccess, walkTogether} from './textures_glsl.js';
 
 const enterRowPair = `
   int index = outputTexel();
@@ -20,7 +12,7 @@ const enterRowPair = `
   Head head = makeHead(headIndex);`;
 
 /** Forward: (maximum, sum of exp(score − maximum)) of both rows, over the chunk and, if there are any, those before. */
-export function runningStatsProgram(variant: AttentionVariant, hasPrevious: boolean): AttentionProgram {
+export function runningStatsProgram(variant: AttentionVariant, hasPrevious: boolean): PackedProgram {
   const firstScore = 'index * pairs(chunkKeys) + seen.x / 2';
   const forMaximum = texelWalk('scores', 'forMaximum', firstScore, '1');
   const forSum = texelWalk('scores', 'forSum', firstScore, '1');
@@ -55,7 +47,7 @@ void main() {
 }
 
 /** Forward: (lse, normalizer) of both rows, from the statistics of all chunks. */
-export function softmaxStatsProgram(): AttentionProgram {
+export function softmaxStatsProgram(): PackedProgram {
   return {
     inputs: ['stats'],
     code: `
@@ -83,7 +75,7 @@ export function distanceSumsProgram(
   variant: AttentionVariant,
   weightsAre: 'dScores' | 'probabilities',
   hasPrevious: boolean,
-): AttentionProgram {
+): PackedProgram {
   const weights = texelWalk('weights', 'weights', 'index * pairs(chunkKeys) + seen.x / 2', '1');
   const weight = weightsAre === 'probabilities' ? `abs(${weights.fetch})` : weights.fetch;
   return {
@@ -126,7 +118,7 @@ void main() {
  * their mean under P: the same number where the residual is 0, and rounding less where it is not. And where a row's P,
  * recomputed, do not add up to 1, all of its sums are off by that factor, so they are divided by it.
  */
-export function slopeSharesProgram(hasDLse: boolean): AttentionProgram {
+export function slopeSharesProgram(hasDLse: boolean): PackedProgram {
   return {
     inputs: ['dScoreSums', 'probabilitySums', ...(hasDLse ? (['dSoftmaxStats'] as const) : [])],
     code: `
@@ -146,7 +138,7 @@ void main() {
 }
 
 /** Backward: (delta, 0) of both rows, delta = Σ dOutput·output − dLse. */
-export function deltaProgram(variant: AttentionVariant, hasDLse: boolean): AttentionProgram {
+export function deltaProgram(variant: AttentionVariant, hasDLse: boolean): PackedProgram {
   const output = quadWalk(variant, 'o', 'along', 'query', '0');
   const dOutput = quadWalk(variant, 'dO', 'along', 'query', '0');
   return {

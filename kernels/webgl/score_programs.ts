@@ -9,15 +9,15 @@ import {
   scoreFunctions,
   scoreInputs,
   tanhFunction,
-  texel,
 } from './attention_glsl.js';
-import type {AttentionProgram} from './attention_run.js';
+import type {PackedProgram} from './packed_program.js';
+import {texel} from './textures_glsl.js';
 
 /** GLSL of the texel of a texture of two numbers per row that belongs to the two rows of the quad. */
 const ofQuadRows = (input: string) => texel(input, 'headIndex * pairs(queries) + query / 2');
 
 /** Scores of the forward pass. */
-export function scoresProgram(variant: AttentionVariant): AttentionProgram {
+export function scoresProgram(variant: AttentionVariant): PackedProgram {
   return {
     inputs: ['q', 'k', ...headInputs(variant), ...scoreInputs(variant)],
     code: `
@@ -32,7 +32,7 @@ void main() {
 }
 
 /** exp(scores − maximum) of the forward pass, times what dropout makes of it, from scores and (maximum, sum) rows. */
-export function weightsProgram(variant: AttentionVariant): AttentionProgram {
+export function weightsProgram(variant: AttentionVariant): PackedProgram {
   return {
     inputs: ['scores', 'stats', ...headInputs(variant)],
     code: `
@@ -52,7 +52,7 @@ void main() {
  * Probabilities of the backward pass, P = exp(S − lse) / normalizer, recomputed from softmaxStats. Those that dropout drops are stored as −P:
  * the gradient of the scores needs them, that of the values must not have them.
  */
-export function probabilitiesProgram(variant: AttentionVariant): AttentionProgram {
+export function probabilitiesProgram(variant: AttentionVariant): PackedProgram {
   return {
     inputs: ['q', 'k', 'softmaxStats', ...headInputs(variant), ...scoreInputs(variant)],
     code: `
@@ -78,7 +78,7 @@ void main() {
 export type GradientOf = 'dots' | 'scores';
 
 /** dS = P ∘ (dO·Vᵀ − delta), from the textures of probabilities and of delta. */
-export function scoreGradientProgram(variant: AttentionVariant, gradientOf: GradientOf): AttentionProgram {
+export function scoreGradientProgram(variant: AttentionVariant, gradientOf: GradientOf): PackedProgram {
   const needsDots = variant.softcap && gradientOf === 'dots';
   const throughSoftcap = `
   ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}

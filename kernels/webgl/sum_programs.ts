@@ -2,17 +2,9 @@
  * Programs that sum rows of a matrix, weighted by a chunk texture: along its rows (output, dQ) or down its columns (dK,
  * dV). Their results are in BHSD order and are carried from chunk to chunk.
  */
-import {
-  type AttentionVariant,
-  depthOf,
-  headFunctions,
-  headInputs,
-  quadWalk,
-  texel,
-  texelWalk,
-  walkTogether,
-} from './attention_glsl.js';
-import type {AttentionProgram} from './attention_run.js';
+import {type AttentionVariant, depthOf, headFunctions, headInputs, quadWalk} from './attention_glsl.js';
+import type {PackedProgram} from './packed_program.js';
+import {texel, texelWalk, walkTogether} from './textures_glsl.js';
 
 const previousInput = (hasPrevious: boolean) => (hasPrevious ? (['previous'] as const) : []);
 
@@ -21,11 +13,7 @@ const previousInput = (hasPrevious: boolean) => (hasPrevious ? (['previous'] as 
  * chunks before gave is rescaled to the new maximum, and the last chunk divides by the sum (FlashAttention-2, algorithm
  * 1); for dQ (`matrix` k) it is added as it is.
  */
-export function sumOverKeysProgram(
-  variant: AttentionVariant,
-  matrix: 'k' | 'v',
-  hasPrevious: boolean,
-): AttentionProgram {
+export function sumOverKeysProgram(variant: AttentionVariant, matrix: 'k' | 'v', hasPrevious: boolean): PackedProgram {
   const weights = texelWalk('weights', 'weights', 'rowPair * pairs(chunkKeys) + seen.x / 2', '1');
   const rows = quadWalk(variant, matrix, 'down', 'chunkStart + 2 * (seen.x / 2)', 'column');
   const fetchBoth = `vec4 w = ${weights.fetch}; vec4 x = ${rows.fetch};`;
@@ -86,7 +74,7 @@ export function sumOverQueriesProgram(
   variant: AttentionVariant,
   matrix: 'q' | 'dO',
   hasPrevious: boolean,
-): AttentionProgram {
+): PackedProgram {
   const firstWeight = '(head.index * pairs(queries) + seen.x / 2) * pairs(chunkKeys) + (key - chunkStart) / 2';
   const weights = texelWalk('weights', 'weights', firstWeight, 'pairs(chunkKeys)');
   const rows = quadWalk(variant, matrix, 'down', '2 * (seen.x / 2)', 'column');
