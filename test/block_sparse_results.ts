@@ -43,6 +43,8 @@ const special = modes.flatMap((mode): ProductCase[] => [
   {...plain, mode, blockSize: 64, free: 48},
   {...plain, mode, blockSize: 16, free: 19, leading: [2, 3]},
   {...plain, mode, blockSize: 8, free: 10, leading: [2], heads: 3},
+  {...plain, mode, blockSize: [5, 6], free: 7, leading: [2], heads: 3},
+  {...plain, mode, transposeA: true, transposeB: false, blockSize: 3, free: 8},
 ]);
 const shared = modes.slice(1).map(
   (mode): ProductCase => ({

@@ -55,12 +55,22 @@ export interface Walk {
   isStraight: (steps: string) => string;
 }
 
+/** A walk that begins anew in a loop: its step is declared outside of that, its start inside. */
+export interface RepeatedWalk extends Walk {
+  declareStep: string;
+  declareStart: string;
+}
+
 /** A walk from one texel in steps of as many; `name` is that of its variables. */
-export function texelWalk(texture: string, name: string, start: string, step: string): Walk {
+export function texelWalk(texture: string, name: string, start: string, step: string): RepeatedWalk {
   const [at, by, width] = [`${name}At`, `${name}Step`, `packedWidth(${texture}TexShape)`];
+  const declareStart = `ivec2 ${at} = place(${start}, ${width});`;
+  const declareStep = `ivec2 ${by} = place(${step}, ${width});`;
   return {
-    declare: `ivec2 ${at} = place(${start}, ${width});
-  ivec2 ${by} = place(${step}, ${width});`,
+    declare: `${declareStart}
+  ${declareStep}`,
+    declareStart,
+    declareStep,
     fetch: `texelFetch(${texture}, ${at}, 0)`,
     advance: `${at} = advance(${at}, ${by}, ${width});`,
     advanceStraight: `${at} += ${by};`,

@@ -143,8 +143,9 @@ class ProductShapes {
  * the result is (a sampled product), in 'dsd' a, in 'dds' b. Differentiable in a and b, any number of times; gradients
  * of values exist on live blocks only.
  *
- * The CPU backend has a kernel that visits live blocks only. On the others the sparse matrix is spread out for tfjs's
- * dense product, with its time and memory.
+ * The CPU, WebGPU and WebGL backends have kernels that visit live blocks only. On the others the sparse matrix is spread
+ * out for tfjs's dense product, with its time and memory. What kernels look up about a layout stays on the backend until
+ * `layout.dispose()`.
  *
  * Source: the modes of Gray et al., "GPU kernels for block-sparse weights" (2017), and of Gale et al., MegaBlocks (2022).
  *

@@ -1,11 +1,15 @@
-/** What is special about the WebGL kernels: chunks of keys, programs for all sequence lengths, texture limits. */
+/**
+ * What is special about the WebGL kernels: chunks of keys, programs for all sizes, what programs make, textures' shapes and
+ * limits.
+ */
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import * as tf from '@tensorflow/tfjs-core';
 import {chunkLimits} from '../../kernels/webgl/key_chunks.js';
-import {flashAttention} from '../../src/index.js';
+import {BlockLayout, type BlockSparseMode, blockSparseMatMul, flashAttention} from '../../src/index.js';
 import {type AttentionCase, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
+import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
 
 const MAX_SIDE = 'WEBGL_MAX_TEXTURE_SIZE';
 const onWebgl = {predicate: ({backendName}: {backendName: string}) => backendName === 'webgl'};
@@ -40,7 +44,7 @@ describeOnBackends(
   () => {
     it('are compiled once for all sequence lengths', async () => {
       await trainingStep(33, 40);
-      const compiled = programCount();
+      const compiled = programCount('chunkStart');
       for (const [Sq, Sk] of [
         [34, 41],
         [64, 129],
@@ -49,8 +53,66 @@ describeOnBackends(
         await trainingStep(Sq, Sk);
       }
       expect(compiled).toBeGreaterThan(0);
-      expect(programCount()).toBe(compiled);
+      expect(programCount('chunkStart')).toBe(compiled);
     });
+  },
+  onWebgl,
+);
+
+const productModes: BlockSparseMode[] = ['sdd', 'dsd', 'dds'];
+const product = {transposeA: false, transposeB: true, density: 0.5, blockSize: 8, free: 5};
+
+describeOnBackends(
+  'WebGL block-sparse products',
+  () => {
+    it('make live blocks and dense operands, in one pass each', () => {
+      const layout = butterfly(256, 16);
+      const [x, w, dy] = [tf.ones([4, 256]), tf.ones([layout.nnz, 16, 16]), tf.ones([4, 256])];
+      const step = () =>
+        tf.tidy(() => {
+          tf.grads((a, b) => blockSparseMatMul(a, b, {layout, mode: 'dds'}))([x, w], dy);
+        });
+      step();
+      // From the second time on nothing is uploaded.
+      const run = spyOn(tf.backend() as MathBackendWebGL, 'runWebGLProgram').and.callThrough();
+      step();
+      const made = run.calls.allArgs().map(([{outputShape}]) => tf.util.sizeFromShape(outputShape));
+      expect(made.sort((m, n) => m - n)).toEqual([x.size, x.size, w.size]);
+      layout.dispose();
+    });
+
+    it('are compiled once for all sizes', () => {
+      const step = (size: number, blockSize: number, rows: number) => {
+        const layout = butterfly(size, blockSize);
+        tf.tidy(() => {
+          const w = tf.ones([layout.nnz, blockSize, blockSize]);
+          tf.grads((a, b) => blockSparseMatMul(a, b, {layout, mode: 'dds'}))([tf.ones([rows, size]), w]);
+        });
+        layout.dispose();
+      };
+      step(64, 8, 5);
+      const compiled = programCount('rowSize');
+      step(96, 8, 4);
+      step(256, 32, 11);
+      expect(compiled).toBeGreaterThan(0);
+      expect(programCount('rowSize')).toBe(compiled);
+    });
+
+    for (const mode of productModes) {
+      const manyBlocks: ProductCase = {...product, mode, blockSize: 2, free: 3, heads: 400};
+      it(`tell more blocks apart than half floats could: ${mode}`, () => expectProductRight(manyBlocks));
+
+      it(`find their way in textures narrower than a block: ${mode}`, async () => {
+        const side = tf.env().getNumber(MAX_SIDE);
+        tf.env().set(MAX_SIDE, 32);
+        try {
+          await expectProductRight({...product, mode, leading: [3]});
+          await expectProductRight({...product, mode, leading: [3], transposeA: true, transposeB: false});
+        } finally {
+          tf.env().set(MAX_SIDE, side);
+        }
+      });
+    }
   },
   onWebgl,
 );
@@ -61,12 +123,17 @@ describeOnBackends(
     it('are checked before any work, with the name and the shape', () => {
       const q = tf.zeros<tf.Rank.R4>([1, 2, 40, 16]);
       const k = tf.zeros<tf.Rank.R4>([1, 2, 300, 16]);
+      const layout = butterfly(64, 8);
+      const [x, values] = [tf.zeros([200, 64]), tf.zeros([layout.nnz, 8, 8])];
       const side = tf.env().getNumber(MAX_SIDE);
       const {numTensors, numDataBuffers} = tf.memory();
       tf.env().set(MAX_SIDE, 32);
       try {
         expect(() => flashAttention(q, k, k)).toThrowError(
           'flashAttention: k of shape [1,2,300,16] needs 2400 texels, but a texture of this WebGL device holds 32 × 32 = 1024.',
+        );
+        expect(() => blockSparseMatMul(x, values, {layout, mode: 'dds'})).toThrowError(
+          'blockSparseMatMul: a of shape [1,1,200,64] needs 3200 texels, but a texture of this WebGL device holds 32 × 32 = 1024.',
         );
       } finally {
         tf.env().set(MAX_SIDE, side);
@@ -77,6 +144,10 @@ describeOnBackends(
   },
   onWebgl,
 );
+
+function butterfly(size: number, blockSize: number): BlockLayout {
+  return BlockLayout.flatButterfly({rows: size, cols: size, blockSize, butterflySize: 4, factors: 1});
+}
 
 async function trainingStep(Sq: number, Sk: number): Promise<void> {
   const gradients = tf.tidy(() => {
@@ -91,8 +162,8 @@ async function trainingStep(Sq: number, Sk: number): Promise<void> {
   tf.dispose(gradients);
 }
 
-/** Attention's own: tfjs compiles its ops anew for some shapes. */
-function programCount(): number {
+/** Programs that have this uniform: tfjs compiles its ops anew for some shapes. */
+function programCount(uniform: string): number {
   const {binaryCache} = tf.backend() as MathBackendWebGL & {binaryCache: Record<string, unknown>};
-  return Object.keys(binaryCache).filter((key) => key.includes('chunkStart')).length;
+  return Object.keys(binaryCache).filter((key) => key.includes(uniform)).length;
 }
