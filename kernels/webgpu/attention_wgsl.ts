@@ -5,6 +5,7 @@
  */
 import type {AttentionOrder} from '../../src/kernel_names.js';
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
+import {type Binding, makeShader, type Shader} from './shader.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {lines, type Source} from './tile_wgsl.js';
 
@@ -25,28 +26,9 @@ export function variantKey(variant: AttentionVariant): string {
   return JSON.stringify(variant);
 }
 
-/** One storage buffer of a shader. */
-export interface Binding {
-  name: string;
-  access: 'read' | 'read_write';
-  element: 'f32' | 'i32' | 'vec2f' | 'vec4f';
-}
-
-export interface Shader {
-  code: string;
-  bindings: Binding[];
-}
-
-/** Puts declarations in front of a body. Buffers are bound in the given order, the uniforms after them. */
-export function makeShader(bindings: Binding[], body: string): Shader {
-  const buffers = bindings.map(
-    ({name, access, element}, i) => `@group(0) @binding(${i}) var<storage, ${access}> ${name}: array<${element}>;`,
-  );
-  const code = `${buffers.join('\n')}
-@group(0) @binding(${bindings.length}) var<uniform> params: Params;
-${paramsStruct}
-${body}`;
-  return {code, bindings};
+/** A shader whose uniforms are {@link paramsStruct}. */
+export function attentionShader(bindings: Binding[], body: string): Shader {
+  return makeShader(bindings, paramsStruct, body);
 }
 
 /** Mirrored by `attentionParams` in attention_params.ts, field by field. */
@@ -320,19 +302,5 @@ fn keepOf(head: Head, query: u32, keyQuad: u32) -> vec4f {
   v ^= v >> vec4u(16u);
   v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
   return select(vec4f(params.dropoutFactor), vec4f(), v < vec4u(params.dropoutThreshold));
-}`;
-}
-
-/** The signature of an entry point; its body sees `workgroup` (linear), `localIndex`. */
-export function entryPoint(threads: number, body: string): string {
-  return `
-@compute @workgroup_size(${threads})
-fn main(
-  @builtin(workgroup_id) workgroupId: vec3u,
-  @builtin(num_workgroups) grid: vec3u,
-  @builtin(local_invocation_index) localIndex: u32,
-) {
-  let workgroup = workgroupId.y * grid.x + workgroupId.x;
-${body}
 }`;
 }

@@ -3,8 +3,9 @@
  * batches and heads that share it; where the bias is constant along queries or keys too, it writes one partial sum per
  * tile, and the few that remain are added up by tfjs. No atomics, so the order of addition never changes.
  */
-import {type AttentionVariant, entryPoint, makeShader, type Shader} from './attention_wgsl.js';
+import {type AttentionVariant, attentionShader} from './attention_wgsl.js';
 import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
+import {entryPoint, type Shader} from './shader.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {declareAccumulators, lines, rowOfSlot, rowQuad, storeRows} from './tile_wgsl.js';
 
@@ -58,7 +59,7 @@ ${entryPoint(
   workgroupBarrier();
   ${writeGradient(tile, core.weights, shape)}`,
 )}`;
-  return makeShader([...core.bindings, {name: 'dBias', access: 'read_write', element: 'f32'}], body);
+  return attentionShader([...core.bindings, {name: 'dBias', access: 'read_write', element: 'f32'}], body);
 }
 
 /** Writes the tile, or its sums along queries and keys, from row memory. */

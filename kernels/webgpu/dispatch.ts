@@ -5,8 +5,9 @@
  */
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import {env, type TensorInfo} from '@tensorflow/tfjs-core';
-import type {Shader} from './attention_wgsl.js';
+
 import {assertAlive} from './device_lost.js';
+import type {Shader} from './shader.js';
 
 /** One dispatch: the tensors of the shader's bindings by name, and its uniforms. */
 export interface Dispatch {

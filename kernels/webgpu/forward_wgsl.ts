@@ -6,22 +6,21 @@
 import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
 import {
   type AttentionVariant,
+  attentionShader,
   dropoutFunction,
-  entryPoint,
   FLOOR,
   headBase,
   headFunctions,
   LOG2_E,
   loadFunction,
-  makeShader,
   operandBinding,
   operandSource,
   optionalBindings,
-  type Shader,
   scoreFunctions,
   storeAccumulator,
   storeFunction,
 } from './attention_wgsl.js';
+import {entryPoint, type Shader} from './shader.js';
 import {
   accumulateColumns,
   columnWidth,
@@ -183,7 +182,7 @@ ${entryPoint(
   }`,
 )}`;
 
-  return makeShader(
+  return attentionShader(
     [
       operandBinding(variant, 'q', 'read'),
       operandBinding(variant, 'k', 'read'),

@@ -6,8 +6,9 @@ import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import type {TensorInfo} from '@tensorflow/tfjs-core';
 import type {FlashAttentionInputs} from '../../src/kernel_names.js';
 import type {AttentionSizes} from '../attention_sizes.js';
-import {type Binding, entryPoint, makeShader, type Shader} from './attention_wgsl.js';
+import {attentionShader} from './attention_wgsl.js';
 import {dispatch} from './dispatch.js';
+import {type Binding, entryPoint, type Shader} from './shader.js';
 
 const THREADS = 64;
 
@@ -42,7 +43,7 @@ function headTableShader(inputs: FlashAttentionInputs, slopesPerBatch: boolean):
   const length = (name: 'queryLengths' | 'keyLengths', size: string) =>
     inputs[name] ? `clamp(${name}[index / params.heads], 0, i32(${size}))` : size;
   const slope = `alibiSlopes[${slopesPerBatch ? 'index' : 'index % params.heads'}]`;
-  return makeShader(
+  return attentionShader(
     bindings,
     entryPoint(
       THREADS,

@@ -4,15 +4,14 @@
  */
 import {
   type AttentionVariant,
-  entryPoint,
+  attentionShader,
   headBase,
-  makeShader,
   operandBinding,
-  type Shader,
   storeAccumulator,
   storeFunction,
 } from './attention_wgsl.js';
 import {scoreGradient} from './score_gradient_wgsl.js';
+import {entryPoint, type Shader} from './shader.js';
 import {accumulateColumns, columnWidth} from './tile_products.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {declareAccumulators, lines, type Source, storeRows} from './tile_wgsl.js';
@@ -94,7 +93,7 @@ ${entryPoint(
   ${outputs.dk ? store('dk', 'kBase', keyWidth, 'params.scale * ') : ''}
   ${outputs.dv ? store('dv', 'vBase', valueWidth, '') : ''}`,
 )}`;
-  return makeShader(
+  return attentionShader(
     [
       ...core.bindings,
       ...(outputs.dk ? [operandBinding(variant, 'dk', 'read_write')] : []),

@@ -1,14 +1,13 @@
 /** WGSL of the kernel for dQ: a workgroup takes a tile of queries through all keys it sees; dQ = scale · Σ dS·K. */
 import {
   type AttentionVariant,
-  entryPoint,
-  makeShader,
+  attentionShader,
   operandBinding,
-  type Shader,
   storeAccumulator,
   storeFunction,
 } from './attention_wgsl.js';
 import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
+import {entryPoint, type Shader} from './shader.js';
 import {accumulateColumns, columnWidth} from './tile_products.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {declareAccumulators, storeRows} from './tile_wgsl.js';
@@ -51,5 +50,5 @@ ${entryPoint(
     (i, n) => `params.scale * dq${i}_${n}`,
   )}`,
 )}`;
-  return makeShader([...core.bindings, operandBinding(variant, 'dq', 'read_write')], body);
+  return attentionShader([...core.bindings, operandBinding(variant, 'dq', 'read_write')], body);
 }

@@ -13,19 +13,18 @@ import {type FlashAttentionBackwardInputs, HIDDEN_BELOW} from '../../src/kernel_
 import type {AttentionSizes} from '../attention_sizes.js';
 import {
   type AttentionVariant,
-  entryPoint,
+  attentionShader,
   headBase,
   headFunctions,
   LOG2_E,
   loadFunction,
-  makeShader,
   operandBinding,
-  type Shader,
   variantKey,
 } from './attention_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
 import {makeHeadTable} from './head_table.js';
+import {entryPoint, type Shader} from './shader.js';
 
 const THREADS = 64;
 
@@ -68,7 +67,7 @@ fn statsOf(head: Head, query: u32) -> vec4f {
 
 function rowStatsShader(variant: AttentionVariant, hasDLse: boolean): Shader {
   const quads = Math.ceil(variant.valueDepth / 4);
-  return makeShader(
+  return attentionShader(
     [
       operandBinding(variant, 'output', 'read'),
       operandBinding(variant, 'dOutput', 'read'),

@@ -7,7 +7,6 @@
  */
 import {
   type AttentionVariant,
-  type Binding,
   dropoutFunction,
   headBase,
   headFunctions,
@@ -19,6 +18,7 @@ import {
   scoreFunctions,
 } from './attention_wgsl.js';
 import {statsFunction} from './row_stats.js';
+import type {Binding} from './shader.js';
 import {keepLeft, leftOperand, multiplyTransposed} from './tile_products.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {

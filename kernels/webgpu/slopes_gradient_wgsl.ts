@@ -7,8 +7,9 @@
  * less where it is not. And where a row's P, recomputed, do not add up to 1, all of its sums are off by that factor, so
  * they are divided by it.
  */
-import {type AttentionVariant, entryPoint, makeShader, type Shader} from './attention_wgsl.js';
+import {type AttentionVariant, attentionShader} from './attention_wgsl.js';
 import {columnsOfQuad, declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
+import {entryPoint, type Shader} from './shader.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {lines, rowOfSlot, rowQuad} from './tile_wgsl.js';
 
@@ -68,5 +69,5 @@ ${entryPoint(
     dSlopes[workgroup] = total;
   }`,
 )}`;
-  return makeShader([...core.bindings, {name: 'dSlopes', access: 'read_write', element: 'f32'}], body);
+  return attentionShader([...core.bindings, {name: 'dSlopes', access: 'read_write', element: 'f32'}], body);
 }

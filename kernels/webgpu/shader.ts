@@ -1,0 +1,42 @@
+/** What every compute shader is made of: its bindings, its uniforms, its entry point. */
+
+/** One storage buffer of a shader. */
+export interface Binding {
+  name: string;
+  access: 'read' | 'read_write';
+  element: 'f32' | 'i32' | 'u32' | 'vec2f' | 'vec4f';
+}
+
+export interface Shader {
+  code: string;
+  bindings: Binding[];
+}
+
+/**
+ * Puts declarations in front of a body. Buffers are bound in the given order, the uniforms `params` after them;
+ * `paramsStruct` declares their type, `Params`.
+ */
+export function makeShader(bindings: Binding[], paramsStruct: string, body: string): Shader {
+  const buffers = bindings.map(
+    ({name, access, element}, i) => `@group(0) @binding(${i}) var<storage, ${access}> ${name}: array<${element}>;`,
+  );
+  const code = `${buffers.join('\n')}
+@group(0) @binding(${bindings.length}) var<uniform> params: Params;
+${paramsStruct}
+${body}`;
+  return {code, bindings};
+}
+
+/** The signature of an entry point; its body sees `workgroup` (linear), `localIndex`. */
+export function entryPoint(threads: number, body: string): string {
+  return `
+@compute @workgroup_size(${threads})
+fn main(
+  @builtin(workgroup_id) workgroupId: vec3u,
+  @builtin(num_workgroups) grid: vec3u,
+  @builtin(local_invocation_index) localIndex: u32,
+) {
+  let workgroup = workgroupId.y * grid.x + workgroupId.x;
+${body}
+}`;
+}
