@@ -4,13 +4,14 @@ import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
+import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 
-const blockSparseKernels = [cpuBlockSparseMatMul, webglBlockSparseMatMul];
-for (const kernel of [...blockSparseKernels, ...cpuKernels, ...webgpuKernels, ...webglKernels]) registerKernel(kernel);
+for (const kernel of [...cpuKernels, ...webgpuKernels, ...webglKernels]) registerKernel(kernel);
+for (const kernel of [cpuBlockSparseMatMul, webgpuBlockSparseMatMul, webglBlockSparseMatMul]) registerKernel(kernel);
 for (const gradient of [...flashAttentionGradients, blockSparseMatMulGradient]) registerGradient(gradient);
 chainFlashAttention();
 

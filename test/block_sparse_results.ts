@@ -41,6 +41,7 @@ const special = modes.flatMap((mode): ProductCase[] => [
   {...plain, mode, blockSize: 8, free: 1},
   {...plain, mode, blockSize: [8, 16], free: 80},
   {...plain, mode, blockSize: 64, free: 48},
+  {...plain, mode, blockSize: [5, 6], free: 7},
   {...plain, mode, blockSize: 16, free: 19, leading: [2, 3]},
   {...plain, mode, blockSize: 8, free: 10, leading: [2], heads: 3},
   {...plain, mode, blockSize: [5, 6], free: 7, leading: [2], heads: 3},

@@ -12,17 +12,18 @@ export function assertBuffersFit(
   {batch, heads, queries, valueDepth}: AttentionSizes,
 ): void {
   for (const [name, tensor] of Object.entries({q, k, v, bias, mask})) {
-    if (tensor) assertBufferFits(device, name, tensor.shape);
+    if (tensor) assertBufferFits(device, 'flashAttention', name, tensor.shape);
   }
-  assertBufferFits(device, 'the output', shapeInOrder('BHSD', batch, heads, queries, valueDepth));
+  assertBufferFits(device, 'flashAttention', 'the output', shapeInOrder('BHSD', batch, heads, queries, valueDepth));
 }
 
-export function assertBufferFits({limits}: GPUDevice, name: string, shape: TensorInfo['shape']): void {
+/** Throws an error that names the op, its tensor and the shape if that does not fit. */
+export function assertBufferFits({limits}: GPUDevice, op: string, name: string, shape: TensorInfo['shape']): void {
   const bytes = util.sizeFromShape(shape) * BYTES_PER_ELEMENT;
   const limit = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
   if (bytes <= limit) return;
   throw new Error(
-    `flashAttention: ${name} of shape [${shape}] needs ${bytes} bytes, but a buffer of this WebGPU device holds ` +
+    `${op}: ${name} of shape [${shape}] needs ${bytes} bytes, but a buffer of this WebGPU device holds ` +
       `${limit}. registerFlashBackend() makes a device with the adapter's own limits.`,
   );
 }

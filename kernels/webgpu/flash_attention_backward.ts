@@ -126,7 +126,7 @@ function makeBiasGradient(
     shape.sharedByQueries ? rowTiles : sizes.queries,
     shape.sharedByKeys ? columnTiles : sizes.keys,
   ];
-  assertBufferFits(backend.device, 'the gradient of the bias, summed tile by tile,', partialShape);
+  assertBufferFits(backend.device, 'flashAttention', 'the gradient of the bias, summed tile by tile,', partialShape);
   const partial = backend.makeTensorInfo(partialShape, 'float32');
   dispatch(backend, {
     key: `attention bias gradient ${JSON.stringify(shape)} ${variantKey(variant)} ${JSON.stringify(tile)}`,

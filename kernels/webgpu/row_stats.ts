@@ -42,7 +42,7 @@ export function makeRowStats(
   const heads = sizes.batch * sizes.heads;
   const rows = heads * sizes.queries;
   const shape = [heads + rows, 4];
-  assertBufferFits(backend.device, 'the row statistics of the backward pass,', shape);
+  assertBufferFits(backend.device, 'flashAttention', 'the row statistics of the backward pass,', shape);
   const table = makeHeadTable(backend, inputs, sizes, params);
   const stats = backend.makeTensorInfo(shape, 'float32');
   const {output, dOutput, softmaxStats, dSoftmaxStats} = inputs;

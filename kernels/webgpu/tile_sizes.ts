@@ -92,6 +92,50 @@ function smallestColumnFloats(tile: TileSizes, depth: number): number {
   return Math.max(4 * 4 * quads, 4 * tile.columns * 2);
 }
 
+/** How a workgroup cuts up a block-sparse product: its tile of the output, and how much of the inner dimension it holds. */
+export interface ProductTile extends TileSizes {
+  inner: number;
+}
+
+/** A side of a tile that blocks bound; the other sides are free. */
+export interface TileBounds {
+  rows?: number;
+  columns?: number;
+}
+
+const MAX_SIDE = {wide: 64, narrow: 32};
+const INNER = 16;
+
+/**
+ * The tile of a product whose output consists of blocks along rows or columns, or both: as large as the blocks, up to a
+ * limit, with more of the free side where blocks are small, so that a tile still feeds a workgroup.
+ */
+export function chooseProductTile(device: GPUDevice, bounds: TileBounds): ProductTile {
+  const width = simdWidth(device);
+  const side = (bound: number, other: number | undefined) => {
+    if (bound !== Number.POSITIVE_INFINITY) return Math.min(MAX_SIDE[width], Math.max(8, nextPowerOfTwo(bound)));
+    return width === 'wide' && other !== undefined && other < 32 ? 2 * MAX_SIDE.wide : MAX_SIDE[width];
+  };
+  const {rows: rowBound = Number.POSITIVE_INFINITY, columns: columnBound = Number.POSITIVE_INFINITY} = bounds;
+  const rows = side(rowBound, bounds.columns);
+  const columns = side(columnBound, bounds.rows);
+  const registers = width === 'wide' ? {threadRows: 4, threadColumns: 4} : {threadRows: 8, threadColumns: 8};
+  // Small tiles give their invocations fewer rows, so that a SIMD group has no idle lanes.
+  while (width === 'wide' && registers.threadRows > 1 && (rows * columns) / (4 * registers.threadRows) < 32) {
+    registers.threadRows /= 2;
+  }
+  return {rows, columns, ...registers, ...productMemory(columns, width)};
+}
+
+function productMemory(columns: number, width: 'wide' | 'narrow') {
+  const layout = width === 'wide' ? ('packed' as const) : ('planar' as const);
+  return {inner: INNER, columnFloats: columns * (INNER + 4), layout};
+}
+
+function nextPowerOfTwo(value: number): number {
+  return 2 ** Math.ceil(Math.log2(value));
+}
+
 /** Devices that do not say how wide they are take the layout of GPUs. */
 function simdWidth({adapterInfo}: GPUDevice): 'wide' | 'narrow' {
   const width: number | undefined = adapterInfo?.subgroupMaxSize;

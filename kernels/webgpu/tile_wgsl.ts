@@ -115,6 +115,28 @@ ${rowQuad(memory, 'slot', 'quad')} = ${source.load(`${rowStart} + ${rowOfSlot(ti
   );
 }
 
+/**
+ * Loads a chunk of `memory.quads` quads of inner elements of each row from a source that holds them transposed: `load`
+ * gives four neighbouring rows of one inner element.
+ */
+export function loadRowsTransposed(tile: TileSizes, memory: RowMemory, source: Source): string {
+  const rowQuads = tile.rows / 4;
+  const {threadsDown} = threadGrid(tile);
+  // The slot of the row, the inverse of rowOfSlot.
+  const slotOf = (row: string) => `(${row}) % ${tile.threadRows}u * ${threadsDown}u + (${row}) / ${tile.threadRows}u`;
+  return spread(
+    tile,
+    rowQuads * memory.quads,
+    `let rowGroup = item % ${rowQuads}u;
+let quad = item / ${rowQuads}u;
+${lines(4, (c) => `let inner${c} = ${source.load(`4u * quad + ${c}u`, 'rowGroup')};`)}
+${lines(4, (r) => {
+  const value = `vec4f(${range(4).map((c) => `inner${c}.${'xyzw'[r]}`)})`;
+  return `${rowQuad(memory, slotOf(`4u * rowGroup + ${r}u`), 'quad')} = ${value};`;
+})}`,
+  );
+}
+
 /** Quads of column memory that {@link loadColumnsTransposed} takes for a chunk of `innerQuads`. */
 export function transposedQuads(tile: TileSizes, innerQuads: number): number {
   return tile.columns * transposedStride(tile, innerQuads);
