@@ -42,7 +42,7 @@ function constants(
   const zerosLike = (t: TensorInfo) => filled(t.shape, 0);
   switch (kernelName) {
     case FlashAttention: {
-      const {order} = attrs as FlashAttentionAttrs;
+      const {order} = attrs as unknown as FlashAttentionAttrs;
       const {batch, heads, queries, valueDepth} = attentionSizes({q, k, v}, order);
       const output = filled(shapeInOrder(order, batch, heads, queries, valueDepth), 0);
       return [output, filled([batch, heads, queries, 2], LOWEST_FLOAT32, 1)];

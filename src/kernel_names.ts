@@ -46,6 +46,11 @@ export type FlashAttentionAttrs = {
   /** Unsigned 32-bit seed of the dropout generator. */
   dropoutSeed: number;
   order: AttentionOrder;
+  /**
+   * Keys that a query may see by the layout, whose blocks are those of the score matrix [Sq, Sk]; of one head or of all H.
+   * Null where there is none.
+   */
+  layout: BlockLayout | null;
   /** Whether the caller may send a gradient into lse; if not, the backward kernels are spared reading it. */
   lseHasGradient: boolean;
   /** The keys of the inputs, in order: the gradient gets the saved tensors as a bare list and names them by this. */

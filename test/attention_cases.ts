@@ -22,10 +22,20 @@ export interface AttentionCase {
   bias?: Broadcast;
   mask?: Broadcast;
   alibi?: 'H' | 'BH';
+  layout?: LayoutCase;
   queryLengths?: number[];
   keyLengths?: number[];
   /** Standard deviations of q, k and v; 1 by default. */
   gain?: [number, number, number];
+}
+
+/** A pattern without regularity, in which rows and columns may be empty. */
+export interface LayoutCase {
+  blockSize: [number, number];
+  /** The part of blocks that lives. */
+  density: number;
+  /** Whether each head has a pattern of its own. */
+  perHead?: boolean;
 }
 
 /** 'B', 'H', 'Q' and 'K' where the axis is full; absent letters have size 1. */
@@ -178,13 +188,63 @@ const combinations = [
   ),
 );
 
+/** Layouts with blocks larger and smaller than the kernels' tiles, and such that tiles cut through them. */
+const layouts: AttentionCase[] = [
+  {...small, layout: {blockSize: [16, 16], density: 0.4}},
+  {...small, Sq: 150, Sk: 140, layout: {blockSize: [64, 64], density: 0.5}},
+  {...small, Sq: 130, Sk: 260, causal: true, layout: {blockSize: [32, 64], density: 0.5}},
+  {...small, H: 6, Hk: 2, layout: {blockSize: [8, 8], density: 0.3, perHead: true}},
+  {...small, layout: {blockSize: [7, 9], density: 0.5}, causal: true},
+  {...small, layout: {blockSize: [16, 16], density: 0}},
+  {...small, layout: {blockSize: [128, 128], density: 1}},
+  {...small, bias: 'HQK', mask: 'BK', layout: {blockSize: [8, 16], density: 0.5}},
+  {...small, bias: 'K', alibi: 'BH', layout: {blockSize: [16, 8], density: 0.5, perHead: true}},
+  {
+    ...small,
+    H: 4,
+    Hk: 2,
+    D: 20,
+    Dv: 12,
+    order: 'BSHD',
+    window: [21, 6],
+    softcap: 4,
+    alibi: 'BH',
+    bias: 'HQK',
+    mask: 'BHQK',
+    queryLengths: [30, 37],
+    keyLengths: [53, 33],
+    dropout: {rate: 0.17, seed: 7},
+    scale: 0.3,
+    layout: {blockSize: [8, 8], density: 0.6, perHead: true},
+  },
+];
+
+/** Every shape with layouts of every block size. */
+const moreLayouts = [
+  ...shapes,
+  ...pairs([
+    [203, 113],
+    [333, 444],
+    [512, 500],
+  ]),
+].flatMap((shape) =>
+  [8, 16, 32, 64, 128].flatMap((size) =>
+    [0.25, 0.5].flatMap((density) =>
+      [false, true].map(
+        (causal): AttentionCase => ({...shape, causal, layout: {blockSize: [size, size], density, perHead: causal}}),
+      ),
+    ),
+  ),
+);
+
 /** A sample of the grid, or all of it in a full run. */
 export const attentionCases: AttentionCase[] = [
   ...shapes,
   ...depths,
   ...options,
   ...overflow,
-  ...(FULL_GRID ? [...moreShapes, ...moreDepths, ...combinations] : []),
+  ...layouts,
+  ...(FULL_GRID ? [...moreShapes, ...moreDepths, ...combinations, ...moreLayouts] : []),
 ];
 
 export function describeCase(attentionCase: AttentionCase): string {

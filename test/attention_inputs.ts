@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import {MPRandGauss} from '@tensorflow/tfjs-core/dist/ops/rand_util';
 import {shapeInOrder} from '../kernels/attention_sizes.js';
 import type {AttentionProblem, Broadcast} from '../kernels/cpu/attention_rows.js';
-import type {FlashAttentionOptions} from '../src/index.js';
+import {BlockLayout, type FlashAttentionOptions} from '../src/index.js';
 import type {FlashAttentionAttrs} from '../src/kernel_names.js';
 import type {AttentionCase} from './attention_cases.js';
 
@@ -70,6 +70,25 @@ function broadcastShape({B, H, Sq, Sk}: AttentionCase, axes: string): number[] {
   return first < 0 ? [1] : shape.slice(first);
 }
 
+/** The layout of a case; always the same object for the same case, so that it can be disposed of. */
+export function layoutOf(attentionCase: AttentionCase): BlockLayout | undefined {
+  const {layout, H, Sq, Sk} = attentionCase;
+  if (!layout) return undefined;
+  const known = madeLayouts.get(attentionCase);
+  if (known) return known;
+  const {blockSize, density, perHead} = layout;
+  const [rowBlocks, colBlocks] = [Math.ceil(Sq / blockSize[0]), Math.ceil(Sk / blockSize[1])];
+  const isLive = (row: number, col: number, head: number) => {
+    const noise = 43758.5453 * Math.sin(12.9898 * row + 78.233 * col + 37.719 * head + 1);
+    return noise - Math.floor(noise) < density;
+  };
+  const made = BlockLayout.from({rowBlocks, colBlocks, blockSize, heads: perHead ? H : 1, isLive});
+  madeLayouts.set(attentionCase, made);
+  return made;
+}
+
+const madeLayouts = new WeakMap<AttentionCase, BlockLayout>();
+
 /** The options of the op, with tensors on the active backend. */
 export function opOptions(attentionCase: AttentionCase, inputs: HostInputs): FlashAttentionOptions {
   const {causal, window, softcap, scale, order, dropout, queryLengths, keyLengths} = attentionCase;
@@ -81,6 +100,7 @@ export function opOptions(attentionCase: AttentionCase, inputs: HostInputs): Fla
     ...(scale !== undefined && {scale}),
     ...(order && {order}),
     ...(dropout && {dropout}),
+    ...(attentionCase.layout && {layout: layoutOf(attentionCase)}),
     ...(queryLengths && {queryLengths: tf.tensor1d(queryLengths, 'int32')}),
     ...(keyLengths && {keyLengths: tf.tensor1d(keyLengths, 'int32')}),
     ...(bias && {bias: toTensor(bias)}),
@@ -121,6 +141,7 @@ function oracleAttrs(attentionCase: AttentionCase): FlashAttentionAttrs {
     dropoutRate: dropout?.rate ?? 0,
     dropoutSeed: dropout?.seed ?? 0,
     order,
+    layout: layoutOf(attentionCase) ?? null,
     lseHasGradient: true,
     inputNames: [],
   };

@@ -8,6 +8,7 @@ import {
   type Differentiable,
   differentiableInputs,
   type HostInputs,
+  layoutOf,
   makeInputs,
   opOptions,
   oracleProblem,
@@ -128,6 +129,7 @@ export async function expectRight(attentionCase: AttentionCase, yardstick = tf.g
       3 * unfusedError,
     );
   }
+  layoutOf(attentionCase)?.dispose();
 }
 
 export function expectWithin(what: string, actual: Numbers, expected: Numbers, allowed: number): void {

@@ -6,7 +6,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import {dropoutThreshold} from '../kernels/attention_sizes.js';
 import {dropoutBits} from '../kernels/cpu/dropout.js';
 import type {AttentionCase} from './attention_cases.js';
-import {type HostInputs, toTensor} from './attention_inputs.js';
+import {type HostInputs, type HostTensor, layoutOf, toTensor} from './attention_inputs.js';
 import {type AttentionResult, type DifferentiableTensors, resultOf} from './weighted_gradients.js';
 
 /** The results of {@link attention}, and their gradients, on the active backend. */
@@ -58,7 +58,7 @@ function fromHeads(t: tf.Tensor, transposed: boolean, rank3: boolean | undefined
 
 /** Which keys each query sees, [B, H, Sq, Sk] or broadcastable, and how far off the diagonal they are. */
 function geometry(attentionCase: AttentionCase, inputs: HostInputs) {
-  const {B, Sq, Sk, causal, window = [-1, -1], queryLengths, keyLengths} = attentionCase;
+  const {B, H, Sq, Sk, causal, window = [-1, -1], queryLengths, keyLengths} = attentionCase;
   const right = causal ? 0 : window[1];
   const visible = tf.buffer([B, 1, Sq, Sk], 'float32');
   const distance = tf.buffer([B, 1, Sq, Sk], 'float32');
@@ -74,8 +74,32 @@ function geometry(attentionCase: AttentionCase, inputs: HostInputs) {
       }
     }
   }
-  const inWindow = visible.toTensor();
-  return {visible: inputs.mask ? tf.mul(inWindow, toTensor(inputs.mask)) : inWindow, distance: distance.toTensor()};
+  const masks = [toTensorIf(inputs.mask), liveMask(attentionCase, H)].filter((mask) => mask !== undefined);
+  return {
+    visible: masks.reduce((all, mask) => tf.mul(all, mask), visible.toTensor() as tf.Tensor),
+    distance: distance.toTensor(),
+  };
+}
+
+function toTensorIf(values: HostTensor | undefined): tf.Tensor | undefined {
+  return values && toTensor(values);
+}
+
+/** The layout as a mask of elements, [1, H, Sq, Sk]. */
+function liveMask(attentionCase: AttentionCase, heads: number): tf.Tensor | undefined {
+  const layout = layoutOf(attentionCase);
+  if (!layout) return undefined;
+  const {Sq, Sk} = attentionCase;
+  const live = tf.buffer([1, heads, Sq, Sk], 'float32');
+  for (let head = 0; head < heads; head++) {
+    for (let i = 0; i < Sq; i++) {
+      for (let j = 0; j < Sk; j++) {
+        const [row, col] = [Math.floor(i / layout.blockSize[0]), Math.floor(j / layout.blockSize[1])];
+        live.set(Number(layout.isLive(row, col, head)), 0, head, i, j);
+      }
+    }
+  }
+  return live.toTensor();
 }
 
 function keepMask({B, H, Sq, Sk, dropout = {rate: 0, seed: 0}}: AttentionCase): tf.Tensor {

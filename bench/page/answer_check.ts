@@ -113,6 +113,7 @@ function rowProblem({causal, sequence, depth}: Problem, head: Head, row: number)
       dropoutRate: 0,
       dropoutSeed: 0,
       order: 'BHSD',
+      layout: null,
       lseHasGradient: false,
       inputNames: ['q', 'k', 'v'],
     },

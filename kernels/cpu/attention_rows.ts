@@ -55,6 +55,8 @@ interface Row {
   diagonal: number;
   /** exp(score − lse), 0 where hidden, before dropout. */
   probabilities: Float64Array;
+  /** Of each column of blocks, whether the layout lets the row see it; absent without a layout. */
+  liveColumns?: Uint8Array;
   /** Factor that dropout puts on each probability: 0 or 1/(1 − rate). */
   keep: Float64Array;
   /** d score / d (scale·q·k): 1, or 1 − tanh² under softcap. */
@@ -163,7 +165,8 @@ function forEachRow(problem: AttentionProblem, visit: (row: Row) => void): void 
         const diagonal = query + keyLength - queryLength;
         const begin = attrs.left < 0 ? 0 : Math.max(0, diagonal - attrs.left);
         const end = attrs.right < 0 ? keyLength : Math.min(keyLength, diagonal + attrs.right + 1);
-        const row: Row = {batch: b, head, query, begin, end, diagonal, lse: 0, ...scratch};
+        const liveColumns = attrs.layout?.liveColumns(head, Math.floor(query / attrs.layout.blockSize[0]));
+        const row: Row = {batch: b, head, query, begin, end, diagonal, lse: 0, liveColumns, ...scratch};
         if (fillRow(problem, row)) visit(row);
       }
     }
@@ -183,7 +186,12 @@ function fillRow(problem: AttentionProblem, row: Row): boolean {
   const q0 = at.q(row);
   let max = Number.NEGATIVE_INFINITY;
   let visible = false;
+  const blockColumns = attrs.layout?.blockSize[1] ?? 1;
   for (let key = row.begin; key < row.end; key++) {
+    if (row.liveColumns?.[Math.floor(key / blockColumns)] === 0) {
+      scores[key] = Number.NEGATIVE_INFINITY;
+      continue;
+    }
     const k0 = at.k(row, key);
     let score = 0;
     for (let d = 0; d < sizes.depth; d++) score += q[q0 + d] * k[k0 + d];

@@ -16,7 +16,7 @@ interface CpuCall {
 function forward(call: CpuCall): TensorInfo[] {
   const backend = call.backend as MathBackendCPU;
   const inputs = call.inputs as FlashAttentionInputs;
-  const attrs = call.attrs as FlashAttentionAttrs;
+  const attrs = call.attrs as unknown as FlashAttentionAttrs;
   const problem = readProblem(backend, inputs, attrs);
   const {batch, heads, queries, valueDepth} = problem.sizes;
   const {output, lse} = attentionForward(problem);
@@ -46,7 +46,7 @@ function slopesBackward(call: CpuCall): TensorInfo {
 function gradients(call: CpuCall): AttentionGradients {
   const backend = call.backend as MathBackendCPU;
   const inputs = call.inputs as FlashAttentionBackwardInputs;
-  const problem = readProblem(backend, inputs, call.attrs as FlashAttentionAttrs);
+  const problem = readProblem(backend, inputs, call.attrs as unknown as FlashAttentionAttrs);
   const dLse = inputs.dSoftmaxStats && read(backend, inputs.dSoftmaxStats).filter((_, i) => i % 2 === 0);
   return attentionBackward(problem, read(backend, inputs.dOutput), dLse);
 }

@@ -26,6 +26,7 @@ import {
   where,
 } from '@tensorflow/tfjs-core';
 import {HIDDEN_BELOW, LOWEST_FLOAT32} from '../../src/kernel_names.js';
+import type {BlockLayout} from '../../src/sparsity/block_layout.js';
 import {dropoutThreshold} from '../attention_sizes.js';
 import {dropoutBits} from '../cpu/dropout.js';
 import {type AttentionProblem, groupHeads, matMulEach, rowsOf, ungroupHeads} from './attention_problem.js';
@@ -118,10 +119,26 @@ function visibleScores(problem: AttentionProblem, chunk: QueryChunk, scores: Ten
   if (keyLengths) conditions.push(less(keyIndices(sizes.keys), keyLengths));
   if (queryLengths) conditions.push(less(queryIndices(chunk), queryLengths));
   if (mask) conditions.push(rowsOf(mask, chunk));
+  if (attrs.layout) conditions.push(liveKeys(attrs.layout, chunk, sizes.keys));
   const factors = [...conditions, logicalNot(less<Tensor4D>(scores, HIDDEN_BELOW))].map((bool) =>
     cast(bool, 'float32'),
   );
   return factors.reduce((all, one) => mul(all, one));
+}
+
+/** 1 where the layout lets a query see a key, else 0: [1, 1|H, rows, Sk]. */
+function liveKeys(layout: BlockLayout, {begin, rows}: QueryChunk, keys: number): Tensor4D {
+  const {heads, blockSize} = layout;
+  const live = new Float32Array(heads * rows * keys);
+  for (let head = 0; head < heads; head++) {
+    for (let row = 0; row < rows; row++) {
+      const columns = layout.liveColumns(head, Math.floor((begin + row) / blockSize[0]));
+      for (let key = 0; key < keys; key++) {
+        live[(head * rows + row) * keys + key] = columns[Math.floor(key / blockSize[1])];
+      }
+    }
+  }
+  return tensor4d(live, [1, heads, rows, keys]);
 }
 
 /** [1, 1, 1, Sk]; float32, exact up to 2²⁴, because that is what every backend computes with. */

@@ -135,5 +135,6 @@ function overScoreGradients(
 type FallbackRun = (inputs: FlashAttentionBackwardInputs, attrs: FlashAttentionAttrs) => Tensor | Tensor[];
 
 function inTidy(run: FallbackRun): KernelFunc {
-  return ({inputs, attrs}) => tidy(() => run(inputs as FlashAttentionBackwardInputs, attrs as FlashAttentionAttrs));
+  return ({inputs, attrs}) =>
+    tidy(() => run(inputs as FlashAttentionBackwardInputs, attrs as unknown as FlashAttentionAttrs));
 }

@@ -16,7 +16,7 @@ import {sumOverKeysProgram} from './sum_programs.js';
 
 const flashAttention: KernelFunc = (call) => {
   const inputs = call.inputs as FlashAttentionInputs;
-  const attrs = call.attrs as FlashAttentionAttrs;
+  const attrs = call.attrs as unknown as FlashAttentionAttrs;
   const run = new AttentionRun(call.backend as MathBackendWebGL, inputs, attrs);
   run.assertTexturesFit();
   return run.finish(() => {

@@ -30,7 +30,7 @@ function overScoreGradients(
   results: (run: AttentionRun) => TensorInfo[],
 ): TensorInfo[] {
   const inputs = call.inputs as FlashAttentionBackwardInputs;
-  const run = new AttentionRun(call.backend as MathBackendWebGL, inputs, call.attrs as FlashAttentionAttrs);
+  const run = new AttentionRun(call.backend as MathBackendWebGL, inputs, call.attrs as unknown as FlashAttentionAttrs);
   run.assertTexturesFit();
   const {variant, options, sizes} = run;
   const {batch, heads, queries} = sizes;

@@ -17,6 +17,7 @@ export function attentionVariant(
     headTable: Boolean(inputs.alibiSlopes || inputs.queryLengths || inputs.keyLengths),
     softcap: attrs.softcap > 0,
     dropout: attrs.dropoutRate > 0,
+    ...(attrs.layout && {layout: {blockSize: attrs.layout.blockSize}}),
   };
 }
 
@@ -30,7 +31,7 @@ export function attentionParams(
   sizes: AttentionSizes,
   tiles: {rowTiles: number; columnTiles: number},
 ): ArrayBuffer {
-  const params = new DataView(new ArrayBuffer(96));
+  const params = new DataView(new ArrayBuffer(112));
   const limit = (keys: number) => (keys < 0 ? UNLIMITED : Math.min(keys, UNLIMITED));
   let offset = 0;
   const uint = (value: number) => {
@@ -57,5 +58,8 @@ export function attentionParams(
   for (const stride of inputs.mask ? broadcastStrides(inputs.mask) : [0, 0, 0, 0]) uint(stride);
   uint(tiles.rowTiles);
   uint(tiles.columnTiles);
+  uint(attrs.layout?.heads ?? 0);
+  uint(attrs.layout?.rowBlocks ?? 0);
+  uint(attrs.layout?.colBlocks ?? 0);
   return params.buffer;
 }

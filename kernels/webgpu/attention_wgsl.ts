@@ -5,6 +5,7 @@
  */
 import type {AttentionOrder} from '../../src/kernel_names.js';
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
+import type {LayoutVariant} from './live_tiles_wgsl.js';
 import {type Binding, makeShader, type Shader} from './shader.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {lines, type Source} from './tile_wgsl.js';
@@ -20,6 +21,7 @@ export interface AttentionVariant {
   headTable: boolean;
   softcap: boolean;
   dropout: boolean;
+  layout?: LayoutVariant;
 }
 
 export function variantKey(variant: AttentionVariant): string {
@@ -30,6 +32,9 @@ export function variantKey(variant: AttentionVariant): string {
 export function attentionShader(bindings: Binding[], body: string): Shader {
   return makeShader(bindings, paramsStruct, body);
 }
+
+/** The score of a hidden key: so low that exp2 of its distance to any {@link FLOOR} is 0, yet finite. */
+const HIDDEN = '-3e38';
 
 /** Mirrored by `attentionParams` in attention_params.ts, field by field. */
 const paramsStruct = `
@@ -51,12 +56,16 @@ struct Params {
   // How many tiles there are along the rows and the columns of the score matrix, where a kernel needs to know.
   rowTiles: u32,
   columnTiles: u32,
-}`;
+  // Patterns of the layout (1, or one per head), and its blocks down and across.
+  layoutHeads: u32,
+  layoutRows: u32,
+  layoutColumns: u32,
+}
+
+const hiddenScore = ${HIDDEN};`;
 
 export const LOG2_E = Math.LOG2E;
 
-/** The score of a hidden key: so low that exp2 of its distance to any {@link FLOOR} is 0, yet finite. */
-const HIDDEN = '-3e38';
 /** Where the running maximum of a row starts: above {@link HIDDEN}, below every visible score. */
 export const FLOOR = '-1e37';
 
@@ -235,7 +244,7 @@ fn hasHidden(head: Head, query: i32, queryEnd: i32, key: i32, keyEnd: i32) -> bo
 fn hideInvisible(head: Head, scores: vec4f, query: vec4i, key: vec4i) -> vec4f {
   let diagonal = query + head.diagonal;
   let visible = (key < vec4i(head.keyLength)) & (key <= diagonal + params.right) & (key >= diagonal - params.left);
-  return select(vec4f(${HIDDEN}), scores, visible);
+  return select(vec4f(hiddenScore), scores, visible);
 }`;
 }
 
@@ -258,13 +267,13 @@ fn scoresOf(head: Head, dots: vec4f, queryAny: vec4i, keyAny: vec4i) -> vec4f {
   ${
     variant.bias
       ? `scores += ${LOG2_E} * vec4f(${gather('bias', 'biasStrides', 'head.biasBase')});
-  scores = select(scores, vec4f(${HIDDEN}), scores < vec4f(${HIDDEN_BELOW}));`
+  scores = select(scores, vec4f(hiddenScore), scores < vec4f(${HIDDEN_BELOW}));`
       : ''
   }
   ${
     variant.mask
       ? `let shown = vec4i(${gather('mask', 'maskStrides', 'head.maskBase')}) != vec4i();
-  scores = select(vec4f(${HIDDEN}), scores, shown);`
+  scores = select(vec4f(hiddenScore), scores, shown);`
       : ''
   }
   return scores;

@@ -23,6 +23,9 @@ export function biasGradientShader(variant: AttentionVariant, tile: TileSizes, s
   const quads = tile.threadColumns / 4;
   const loop = (name: string, shared: boolean, size: string, own: string) =>
     shared ? `for (var ${name} = 0u; ${name} < ${size}; ${name}++) {` : `{ let ${name} = ${own};`;
+  const isLive = variant.layout
+    ? ` && hasLiveBlock(head, i32(rowStart), i32(min(rowStart + ${tile.rows}u, params.queries)), i32(columnStart), i32(min(columnStart + ${tile.columns}u, params.keys)))`
+    : '';
   const body = `
 ${core.declarations}
 var<workgroup> sums: array<f32, ${tile.rows}>;
@@ -45,7 +48,8 @@ ${entryPoint(
   ${loop('headOfQuery', shape.sharedByHeads, 'params.heads', 'slice % heads')}
     ${core.enterHead}
     let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
-    if (i32(columnStart) < seen.y && i32(columnStart) + ${tile.columns} > seen.x) {
+    if (i32(columnStart) < seen.y && i32(columnStart) + ${tile.columns} > seen.x${isLive}) {
+      ${variant.layout ? 'let hasDead = true;' : ''}
       workgroupBarrier();
       ${core.keepRows}
       ${declareRowStats(tile)}

@@ -15,12 +15,13 @@ import {
 } from './flash_attention_backward.js';
 import {forwardShader, forwardWorkgroupBytes} from './forward_wgsl.js';
 import {makeHeadTable} from './head_table.js';
+import {liveTilesOf, summedToBias, withinBindings} from './live_tiles.js';
 import {chooseTile} from './tile_sizes.js';
 
 const flashAttention: KernelFunc = (call) => {
   const backend = call.backend as WebGPUBackend;
   const inputs = call.inputs as FlashAttentionInputs;
-  const attrs = call.attrs as FlashAttentionAttrs;
+  const attrs = call.attrs as unknown as FlashAttentionAttrs;
   const sizes = attentionSizes(inputs, attrs.order);
   assertBuffersFit(backend.device, inputs, sizes);
   const {batch, heads, queries, valueDepth} = sizes;
@@ -37,7 +38,13 @@ const flashAttention: KernelFunc = (call) => {
   dispatch(backend, {
     key: `attention forward ${variantKey(variant)} ${JSON.stringify(tile)}`,
     makeShader: () => forwardShader(variant, tile),
-    tensors: {...inputs, heads: table, output, softmaxStats},
+    tensors: {
+      ...inputs,
+      heads: table,
+      liveTiles: liveTilesOf(backend, attrs, sizes, 'queries', tile),
+      output,
+      softmaxStats,
+    },
     uniforms: params,
     workgroups: rowTiles * batch * heads,
   });
@@ -46,8 +53,8 @@ const flashAttention: KernelFunc = (call) => {
 };
 
 export const webgpuKernels = attentionKernels('webgpu', {
-  forward: flashAttention,
-  backward: flashAttentionBackward,
-  biasBackward: flashAttentionBiasBackward,
-  slopesBackward: flashAttentionSlopesBackward,
+  forward: withinBindings(flashAttention),
+  backward: withinBindings(flashAttentionBackward),
+  biasBackward: summedToBias(withinBindings(flashAttentionBiasBackward)),
+  slopesBackward: withinBindings(flashAttentionSlopesBackward),
 });

@@ -9,6 +9,7 @@ import {type BiasShape, biasGradientShader} from './bias_gradient_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
 import {type KeyValueOutputs, keyValueGradientShader} from './key_value_gradient_wgsl.js';
+import {liveTilesOf} from './live_tiles.js';
 import {queryGradientShader} from './query_gradient_wgsl.js';
 import {makeRowStats} from './row_stats.js';
 import {scoreGradientBytes} from './score_gradient_wgsl.js';
@@ -30,7 +31,7 @@ type KernelCall = Parameters<KernelFunc>[0];
 function withStats<T>(call: KernelCall, run: (backward: Backward) => T): T {
   const backend = call.backend as WebGPUBackend;
   const inputs = call.inputs as FlashAttentionBackwardInputs;
-  const attrs = call.attrs as FlashAttentionAttrs;
+  const attrs = call.attrs as unknown as FlashAttentionAttrs;
   const sizes = attentionSizes(inputs, attrs.order);
   const variant = attentionVariant(inputs, attrs, sizes);
   const params = attentionParams(inputs, attrs, sizes, {rowTiles: 0, columnTiles: 0});
@@ -52,7 +53,7 @@ function makeDq({backend, inputs, attrs, sizes, variant, stats}: Backward): Tens
   dispatch(backend, {
     key: `attention dQ ${variantKey(variant)} ${JSON.stringify(tile)}`,
     makeShader: () => queryGradientShader(variant, tile),
-    tensors: {...inputs, stats, dq},
+    tensors: {...inputs, stats, liveTiles: liveTilesOf(backend, attrs, sizes, 'queries', tile), dq},
     uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0}),
     workgroups: rowTiles * sizes.batch * sizes.heads,
   });
@@ -68,7 +69,7 @@ function makeDkDv({backend, inputs, attrs, sizes, variant, stats}: Backward): [T
     dispatch(backend, {
       key: `attention dK dV ${JSON.stringify(outputs)} ${variantKey(variant)} ${JSON.stringify(tile)}`,
       makeShader: () => keyValueGradientShader(variant, tile, outputs),
-      tensors: {...inputs, stats, dk, dv},
+      tensors: {...inputs, stats, liveTiles: liveTilesOf(backend, attrs, sizes, 'keys', tile), dk, dv},
       uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0}),
       workgroups: rowTiles * sizes.batch * sizes.keyHeads,
     });
@@ -76,9 +77,9 @@ function makeDkDv({backend, inputs, attrs, sizes, variant, stats}: Backward): [T
   return [dk, dv];
 }
 
-/** q, k, v, dOutput, stats, dk and dv leave room for one more in the default 8 buffers: bias or mask, not both. */
+/** q, k, v, dOutput, stats, dk and dv leave room for one more in the default 8 buffers: bias, mask or a layout. */
 function keyValuePasses(device: GPUDevice, variant: AttentionVariant): KeyValueOutputs[] {
-  const buffers = 7 + Number(variant.bias) + Number(variant.mask);
+  const buffers = 7 + Number(variant.bias) + Number(variant.mask) + Number(variant.layout !== undefined);
   if (buffers <= device.limits.maxStorageBuffersPerShaderStage) return [{dk: true, dv: true}];
   return [
     {dk: true, dv: false},
@@ -102,7 +103,7 @@ export const flashAttentionSlopesBackward: KernelFunc = (call) =>
     dispatch(backend, {
       key: `attention dSlopes ${variantKey(variant)} ${JSON.stringify(tile)}`,
       makeShader: () => slopesGradientShader(variant, tile),
-      tensors: {...inputs, stats, dSlopes: shares},
+      tensors: {...inputs, stats, liveTiles: liveTilesOf(backend, attrs, sizes, 'queries', tile), dSlopes: shares},
       uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0}),
       workgroups: sizes.batch * sizes.heads * rowTiles,
     });
@@ -131,7 +132,7 @@ function makeBiasGradient(
   dispatch(backend, {
     key: `attention bias gradient ${JSON.stringify(shape)} ${variantKey(variant)} ${JSON.stringify(tile)}`,
     makeShader: () => biasGradientShader(variant, tile, shape),
-    tensors: {...inputs, stats, dBias: partial},
+    tensors: {...inputs, stats, liveTiles: liveTilesOf(backend, attrs, sizes, 'queries', tile), dBias: partial},
     uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles}),
     workgroups: slices * rowTiles * columnTiles,
   });

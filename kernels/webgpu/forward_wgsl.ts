@@ -20,6 +20,7 @@ import {
   storeAccumulator,
   storeFunction,
 } from './attention_wgsl.js';
+import {hideDeadIn, layoutFunctions, liveTilesBinding, overColumnTiles} from './live_tiles_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {
   accumulateColumns,
@@ -86,6 +87,7 @@ ${storeFunction(variant, 'output')}
 ${headFunctions(variant, 'heads')}
 ${scoreFunctions(variant)}
 ${dropoutFunction(variant)}
+${layoutFunctions(variant)}
 
 fn largest(quad: vec4f) -> f32 {
   return max(max(quad.x, quad.y), max(quad.z, quad.w));
@@ -107,14 +109,20 @@ ${entryPoint(
   let queryLimit = u32(head.queryLength);
   let keyLimit = u32(head.keyLength);
   let seen = visibleKeys(head, i32(queryStart), i32(queryStart) + ${tile.rows - 1});
-  let firstKey = u32(seen.x) / ${tile.columns}u * ${tile.columns}u;
+  let firstKey = u32(seen.x);
   let endKey = u32(max(seen.y, 0));
 
   ${lines(tile.threadRows, (i) => `var maximum${i} = f32(${FLOOR}); var sum${i} = 0.0;`)}
   ${declareAccumulators(tile, 'o', quadsPerThread)}
   ${keepLeft(tile, queries, 'queryStart')}
 
-  for (var keyStart = firstKey; keyStart < endKey; keyStart += ${tile.columns}u) {
+  ${overColumnTiles(
+    variant,
+    tile,
+    'queryStart',
+    'keyStart',
+    ['firstKey', 'endKey'],
+    `
     ${declareAccumulators(tile, 's', scoreQuads)}
     ${multiplyTransposed(tile, variant.depth, 's', queries, 'queryStart', keys, 'keyStart')}
 
@@ -122,6 +130,11 @@ ${entryPoint(
     if (hasHidden(head, i32(queryStart), i32(queryStart) + ${tile.rows}, i32(keyStart), i32(keyStart) + ${tile.columns})) {
       ${eachScore((i, n) => `s${i}_${n} = hideInvisible(head, s${i}_${n}, vec4i(i32(${queryOf(i)})), ${keysOf(n)});`)}
     }
+    ${hideDeadIn(
+      variant,
+      tile,
+      eachScore((i, n) => `s${i}_${n} = hideDead(head, s${i}_${n}, vec4i(i32(${queryOf(i)})), ${keysOf(n)});`),
+    )}
 
     // The new maximum of each row over the invocations that share it.
     ${lines(tile.threadRows, (i) => {
@@ -145,8 +158,8 @@ ${entryPoint(
     ${variant.dropout ? `s${i}_${n} *= keepOf(head, ${queryOf(i)}, ${keyQuad(n)});` : ''}`,
     )}
     ${storeRows(tile, probabilityMemory, (i, n) => `s${i}_${n}`)}
-    ${accumulateColumns(tile, variant.valueDepth, 'o', probabilityMemory, values, 'keyStart', false)}
-  }
+    ${accumulateColumns(tile, variant.valueDepth, 'o', probabilityMemory, values, 'keyStart', false)}`,
+  )}
 
   // Each invocation summed its own columns; a row's sum is over all of them.
   ${lines(tile.threadRows, (i) => `reduction[${reductionSlot(i)} + threadColumn] = sum${i};`)}
@@ -189,6 +202,7 @@ ${entryPoint(
       operandBinding(variant, 'v', 'read'),
       ...optionalBindings(variant),
       ...(variant.headTable ? [{name: 'heads', access: 'read', element: 'vec4f'} as const] : []),
+      ...liveTilesBinding(variant),
       operandBinding(variant, 'output', 'read_write'),
       {name: 'softmaxStats', access: 'read_write', element: 'vec2f'},
     ],

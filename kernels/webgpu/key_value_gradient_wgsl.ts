@@ -10,6 +10,7 @@ import {
   storeAccumulator,
   storeFunction,
 } from './attention_wgsl.js';
+import {overColumnTiles} from './live_tiles_wgsl.js';
 import {scoreGradient} from './score_gradient_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {accumulateColumns, columnWidth} from './tile_products.js';
@@ -83,11 +84,17 @@ ${entryPoint(
     if (member == 0u) {
       ${core.keepRows}
     }
-    for (var columnStart = u32(seen.x) / ${tile.columns}u * ${tile.columns}u; columnStart < endQuery; columnStart += ${tile.columns}u) {
+    ${overColumnTiles(
+      variant,
+      tile,
+      'rowStart',
+      'columnStart',
+      ['u32(seen.x)', 'endQuery'],
+      `
       ${core.tile}
       ${outputs.dv ? addToDv : ''}
-      ${outputs.dk ? addToDk : ''}
-    }
+      ${outputs.dk ? addToDk : ''}`,
+    )}
   }
 
   ${outputs.dk ? store('dk', 'kBase', keyWidth, 'params.scale * ') : ''}

@@ -6,6 +6,7 @@ import {
   storeAccumulator,
   storeFunction,
 } from './attention_wgsl.js';
+import {overColumnTiles} from './live_tiles_wgsl.js';
 import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {accumulateColumns, columnWidth} from './tile_products.js';
@@ -35,11 +36,17 @@ ${entryPoint(
   ${declareAccumulators(tile, 'dq', quadsPerThread)}
 
   let endKey = u32(max(seen.y, 0));
-  for (var columnStart = u32(seen.x) / ${tile.columns}u * ${tile.columns}u; columnStart < endKey; columnStart += ${tile.columns}u) {
+  ${overColumnTiles(
+    variant,
+    tile,
+    'rowStart',
+    'columnStart',
+    ['u32(seen.x)', 'endKey'],
+    `
     ${core.tile}
     ${storeRows(tile, core.weights, (i, n) => `d${i}_${n}`)}
-    ${accumulateColumns(tile, variant.depth, 'dq', core.weights, core.scoreColumns, 'columnStart', true)}
-  }
+    ${accumulateColumns(tile, variant.depth, 'dq', core.weights, core.scoreColumns, 'columnStart', true)}`,
+  )}
 
   ${storeAccumulator(
     variant,

@@ -17,6 +17,7 @@ import {
   optionalBindings,
   scoreFunctions,
 } from './attention_wgsl.js';
+import {hideDeadIn, layoutFunctions, liveTilesBinding} from './live_tiles_wgsl.js';
 import {statsFunction} from './row_stats.js';
 import type {Binding} from './shader.js';
 import {keepLeft, leftOperand, multiplyTransposed} from './tile_products.js';
@@ -115,6 +116,7 @@ let vBase = ${headBase(variant, 'v', 'batch', 'head.keyHead')};`;
       operandBinding(variant, 'dOutput', 'read'),
       {name: 'stats', access: 'read', element: 'vec4f'},
       ...optionalBindings(variant),
+      ...liveTilesBinding(variant),
     ],
     declarations: `
 ${memories.map((memory) => declareRowMemory(tile, memory)).join('\n')}
@@ -126,7 +128,8 @@ ${needsGradient ? loadFunction(variant, 'v') : ''}
 ${headFunctions(variant, 'stats')}
 ${statsFunction}
 ${scoreFunctions(variant)}
-${dropoutFunction(variant)}`,
+${dropoutFunction(variant)}
+${layoutFunctions(variant)}`,
     enterHead: `
 let head = makeHead(batch, headOfQuery);
 let queryLimit = u32(head.queryLength);
@@ -165,13 +168,20 @@ function eachQuad(tile: TileSizes, code: (i: number, n: number) => string): stri
  * From dots and dP to P and dS, one quad. `query`, `key`, `lse`, `share` (of the normalizer: 1 / it), `delta` and, with
  * dropout, `keep` are in scope.
  */
-function gradientOfQuad(variant: AttentionVariant, s: string, d: string, gradientOf: GradientOf): string {
+function gradientOfQuad(
+  variant: AttentionVariant,
+  tile: TileSizes,
+  s: string,
+  d: string,
+  gradientOf: GradientOf,
+): string {
   const keep = variant.dropout ? ' * keep' : '';
   const slope = variant.softcap && gradientOf === 'dots' ? ` * softcapSlope(${s})` : '';
   const gradient = `${d} = p * (${d}${keep} - delta)${slope};`;
   return `
   var scores = scoresOf(head, ${s}, query, key);
   if (hidden) { scores = hideInvisible(head, scores, query, key); }
+  ${hideDeadIn(variant, tile, 'scores = hideDead(head, scores, query, key);')}
   let p = exp2(scores - lse) * share;
   ${gradientOf === 'nothing' ? '' : gradient}
   ${s} = p${gradientOf === 'scores' ? '' : keep};`;
@@ -189,7 +199,7 @@ ${eachQuad(
   let share = rowStats${i}.y;
   let delta = rowStats${i}.z;
   ${variant.dropout ? `let keep = keepOf(head, u32(query.x), ${columnQuad(tile, n)});` : ''}
-  ${gradientOfQuad(variant, `s${i}_${n}`, `d${i}_${n}`, gradientOf)}`,
+  ${gradientOfQuad(variant, tile, `s${i}_${n}`, `d${i}_${n}`, gradientOf)}`,
 )}`;
 }
 
@@ -228,7 +238,7 @@ ${eachQuad(
   let share = share${n};
   let delta = delta${n};
   ${variant.dropout ? `let keep = ${keepOfRow(i, n)};` : ''}
-  ${gradientOfQuad(variant, `s${i}_${n}`, `d${i}_${n}`, gradientOf)}`,
+  ${gradientOfQuad(variant, tile, `s${i}_${n}`, `d${i}_${n}`, gradientOf)}`,
 )}`;
 }
 

@@ -8,6 +8,7 @@
  * they are divided by it.
  */
 import {type AttentionVariant, attentionShader} from './attention_wgsl.js';
+import {overColumnTiles} from './live_tiles_wgsl.js';
 import {columnsOfQuad, declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
@@ -42,10 +43,16 @@ ${entryPoint(
   ${lines(tile.threadRows, (i) => `var sums${i} = vec4f();`)}
 
   let endKey = u32(max(seen.y, 0));
-  for (var columnStart = u32(seen.x) / ${tile.columns}u * ${tile.columns}u; columnStart < endKey; columnStart += ${tile.columns}u) {
+  ${overColumnTiles(
+    variant,
+    tile,
+    'rowStart',
+    'columnStart',
+    ['u32(seen.x)', 'endKey'],
+    `
     ${core.tile}
-    ${lines(tile.threadRows, (i) => lines(tile.threadColumns / 4, (n) => addQuad(i, n)))}
-  }
+    ${lines(tile.threadRows, (i) => lines(tile.threadColumns / 4, (n) => addQuad(i, n)))}`,
+  )}
 
   // Row memory gathers the sums of the invocations across; then each row's share, in its first place.
   workgroupBarrier();

@@ -13,7 +13,7 @@ const flashAttentionGradient: GradConfig = {
   saveAllInputs: true,
   outputsToSave: [true, true],
   gradFunc: (dys, saved, namedAttrs) => {
-    const attrs = namedAttrs as FlashAttentionAttrs;
+    const attrs = namedAttrs as unknown as FlashAttentionAttrs;
     const [dOutput, dSoftmaxStats] = dys as Tensor[];
     const inputs: NamedTensorMap = {dOutput};
     if (attrs.lseHasGradient) inputs.dSoftmaxStats = dSoftmaxStats;

@@ -17,6 +17,7 @@ import {
   tensor,
 } from '@tensorflow/tfjs-core';
 import type {AttentionOrder, FlashAttentionAttrs} from '../kernel_names.js';
+import {BlockLayout} from '../sparsity/block_layout.js';
 
 export const MAX_DEPTH = 256;
 
@@ -49,6 +50,12 @@ export interface FlashAttentionOptions {
    * back: there, more than Sk counts as Sk.
    */
   keyLengths?: Tensor1D | TensorLike;
+  /**
+   * Block-sparse attention: key j is visible to query i only if the layout's block at (floor(i / row size), floor(j /
+   * column size)) is live. Its grid covers [Sq, Sk], and it has one pattern for all heads or H. Time and memory are
+   * those of the live blocks; block sizes that divide 32, or that 64 divides, fit the kernels best.
+   */
+  layout?: BlockLayout;
   /** Axis order of q, k, v and the output: 'BHSD' (default) or 'BSHD'; both are read in place. */
   order?: AttentionOrder;
   /**
@@ -70,6 +77,7 @@ const OPTION_NAMES: ReadonlySet<string> = new Set<keyof FlashAttentionOptions>([
   'mask',
   'queryLengths',
   'keyLengths',
+  'layout',
   'order',
   'dropout',
   'precision',
@@ -127,6 +135,7 @@ export function prepareAttention(
     attrs: {
       ...numericAttrs(fail, options, inputs.q.shape[3] as number),
       order,
+      layout: checkLayout(fail, options.layout, sizes),
       lseHasGradient,
       inputNames: Object.keys(inputs),
     },
@@ -248,6 +257,23 @@ function hostValues(t: Tensor): ArrayLike<number> | null {
 interface GpuBackend extends KernelBackend {
   tensorMap?: DataStorage<{values: ArrayLike<number> | null}>;
   texData?: DataStorage<{values: ArrayLike<number> | null}>;
+}
+
+function checkLayout(fail: Fail, layout: BlockLayout | undefined, {H, Sq, Sk}: Sizes): BlockLayout | null {
+  if (layout === undefined) return null;
+  if (!(layout instanceof BlockLayout)) fail(`layout must be a BlockLayout, got ${layout}.`);
+  const {rowBlocks, colBlocks, heads, blockSize} = layout;
+  const needed = [Math.ceil(Sq / blockSize[0]), Math.ceil(Sk / blockSize[1])];
+  const isEmpty = Sq === 0 || Sk === 0;
+  if (!isEmpty && (rowBlocks !== needed[0] || colBlocks !== needed[1])) {
+    fail(
+      `layout must have ${needed.join(' × ')} blocks of ${blockSize.join(' × ')} to cover [Sq, Sk] = [${Sq}, ${Sk}], ` +
+        `got ${rowBlocks} × ${colBlocks}.`,
+    );
+  }
+  if (heads !== 1 && heads !== H)
+    fail(`layout must have one pattern, or one for each of H = ${H} heads, got ${heads}.`);
+  return layout;
 }
 
 function numericAttrs(fail: Fail, options: FlashAttentionOptions, depth: number) {

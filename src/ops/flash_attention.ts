@@ -1,6 +1,7 @@
 /** The ops `flashAttention` and `flashAttentionWithLse`. */
 import {
   engine,
+  type NamedAttrMap,
   type NamedTensorMap,
   op,
   type Rank,
@@ -40,7 +41,11 @@ function attend(
 ): {output: Tensor; lse: Tensor} {
   const {rank, inputs, attrs} = prepareAttention(opName, lseHasGradient, q, k, v, options);
   registerFallbackKernels(engine().backendName);
-  const [output, softmaxStats] = engine().runKernel(FlashAttention, asSavable(inputs), attrs) as Tensor[];
+  const [output, softmaxStats] = engine().runKernel(
+    FlashAttention,
+    asSavable(inputs),
+    attrs as unknown as NamedAttrMap,
+  ) as Tensor[];
   const lse = reshape(slice(softmaxStats, [0, 0, 0, 0], [-1, -1, -1, 1]), softmaxStats.shape.slice(0, 3));
   if (rank === 4) return {output, lse};
   return {output: reshape(output, output.shape.slice(1)), lse: reshape(lse, lse.shape.slice(1))};
@@ -93,6 +98,15 @@ function flashAttentionWithLse_<T extends Tensor3D | Tensor4D = Tensor4D>(
  * const v = tf.randomNormal([B, H, S, D]);
  * const output = tf.flashAttention(q, k, v, {causal: true});
  * console.log(output.shape); // [2, 4, 100, 32]
+ * ```
+ *
+ * With `layout`, attention is block-sparse (Dao et al. 2022, section 3.3), and goes over live blocks only:
+ *
+ * ```js
+ * const layout = tf.BlockLayout.butterflyAttention(256, {blockSize: 32, causal: true});
+ * const [q, k, v] = [1, 2, 3].map(() => tf.randomNormal([1, 2, 256, 16]));
+ * console.log(tf.flashAttention(q, k, v, {layout, causal: true}).shape); // [1, 2, 256, 16]
+ * layout.dispose();
  * ```
  *
  * @param q queries, [B, H, Sq, D] float32 ([B, Sq, H, D] with order 'BSHD'), or without B. D from 1 to 256.

@@ -245,6 +245,13 @@ export class BlockLayout {
     return this.columnsOf(headRow).includes(col);
   }
 
+  /** Of each column of blocks, 1 where it is live in this row of blocks, else 0. */
+  liveColumns(head: number, row: number): Uint8Array {
+    const live = new Uint8Array(this.colBlocks);
+    for (const col of this.columnsOf((this.heads === 1 ? 0 : head) * this.rowBlocks + row)) live[col] = 1;
+    return live;
+  }
+
   /** Which head's pattern a block, by its number, belongs to. */
   headOf(block: number): number {
     let head = 0;

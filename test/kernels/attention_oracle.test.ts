@@ -1,5 +1,6 @@
 /** The float64 oracle against finite differences: what every other spec relies on is right by itself. */
 import {type AttentionProblem, attentionBackward, attentionForward} from '../../kernels/cpu/attention_rows.js';
+import type {BlockLayout} from '../../src/index.js';
 import {type AttentionCase, describeCase} from '../attention_cases.js';
 import {type HostInputs, makeInputs, oracleProblem} from '../attention_inputs.js';
 
@@ -50,6 +51,32 @@ describe('The float64 oracle agrees with finite differences:', () => {
         const input = values(problem) as Float64Array | undefined;
         if (input) expectGradient(name, gradients[name] as Float64Array, input, () => weightedSum(problem, inputs));
       }
+    });
+  }
+});
+
+describe('The float64 oracle with a layout', () => {
+  for (const perHead of [false, true]) {
+    it(`gives what the mask of its elements gives, ${perHead ? 'a pattern per head' : 'one pattern'}`, () => {
+      const layoutCase = {blockSize: [2, 3] as [number, number], density: 0.5, perHead};
+      const attentionCase: AttentionCase = {...tiny, Sq: 7, Sk: 10, layout: layoutCase};
+      const inputs = makeInputs(attentionCase);
+      const withLayout = oracleProblem(attentionCase, inputs);
+      const layout = withLayout.attrs.layout as BlockLayout;
+      const {heads, queries, keys} = withLayout.sizes;
+      const values = Array.from({length: heads * queries * keys}, (_, i) => {
+        const [head, query, key] = [Math.floor(i / queries / keys), Math.floor(i / keys) % queries, i % keys];
+        return Number(layout.isLive(Math.floor(query / 2), Math.floor(key / 3), head));
+      });
+      expect(new Set(values).size).toBe(2);
+      const withMask = {
+        ...withLayout,
+        attrs: {...withLayout.attrs, layout: null},
+        mask: {values, strides: [0, queries * keys, keys, 1]} as const,
+      };
+      expect(attentionForward(withLayout)).toEqual(attentionForward(withMask));
+      const weights = inputs.outputWeights.values;
+      expect(attentionBackward(withLayout, weights)).toEqual(attentionBackward(withMask, weights));
     });
   }
 });
