@@ -1,15 +1,25 @@
 /** What the benchmark measures: one `BenchCase` per page, and the suites that list them. */
-import type {TiledKernel, TileSizes} from '../kernels/webgpu/tile_sizes.js';
+import type {TileSizes} from '../kernels/webgpu/tile_sizes.js';
+import type {SweptKernel} from './tile_sweep.js';
 
-/** Whose attention is measured: `flashAttention`, or the formula written with tfjs's own ops. */
-export type Contender = 'flash' | 'unfused';
+/**
+ * What is measured: `flashAttention`, or attention written with tfjs's own ops; and what a layout of live blocks makes
+ * `sparse`, or its `dense` counterpart: `flashAttention` without a layout, tfjs's matMul, or tf.layers.dense.
+ */
+export type Contender = 'flash' | 'unfused' | 'sparse' | 'dense';
 export type BackendName = 'webgpu' | 'webgl';
 export type Pass = 'forward' | 'forward+backward';
 
-/** One attention problem: self-attention over q, k and v of shape [batch, heads, sequence, depth]. */
-export interface Problem {
+interface AnyProblem {
   backend: BackendName;
   pass: Pass;
+  /** False where one call takes so long that only its memory and its answer are looked at. */
+  timed: boolean;
+}
+
+/** Self-attention over q, k and v of shape [batch, heads, sequence, depth]. */
+export interface AttentionProblem extends AnyProblem {
+  kind: 'attention';
   causal: boolean;
   /** B */
   batch: number;
@@ -19,17 +29,31 @@ export interface Problem {
   sequence: number;
   /** D */
   depth: number;
-  /** False where one call takes so long that only its memory and its answer are looked at. */
-  timed: boolean;
+  /** The block size of a butterfly layout, where there is one. */
+  layoutBlock?: number;
 }
 
-export interface BenchCase extends Problem {
+/**
+ * The product of activations [size, size] with a weight [size, size] that is a flat block butterfly: `blockSparseMatMul`
+ * by itself, or in the layer `pixelflyDense`, whose low-rank term and bias come on top.
+ */
+export interface MatrixProblem extends AnyProblem {
+  kind: 'product' | 'layer';
+  size: number;
+  blockSize: number;
+  /** Of the butterfly. */
+  density: number;
+}
+
+export type Problem = AttentionProblem | MatrixProblem;
+
+export type BenchCase = Problem & {
   contender: Contender;
   /** Use tfjs's own WebGPU device, with no optional feature, rather than the one of `registerFlashBackend`. */
   stockDevice: boolean;
   /** Tiles to take instead of those that tile_sizes.ts would choose, in a sweep. */
-  tiles?: Partial<Record<TiledKernel, TileSizes>>;
-}
+  tiles?: Partial<Record<SweptKernel, TileSizes>>;
+};
 
 /** A set of problems with the time that one of them may take. */
 export interface Suite {
@@ -38,8 +62,9 @@ export interface Suite {
 }
 
 export interface Filter {
+  kinds: readonly Kind[];
   backends: readonly BackendName[];
-  /** Sequence lengths to keep; they also name lengths that the suite leaves out by default. */
+  /** Sequence lengths, or sizes of matrices, to keep; they also name those that the suite leaves out by default. */
   sizes?: readonly number[];
   depths: readonly number[];
   passes: readonly Pass[];
@@ -48,7 +73,19 @@ export interface Filter {
   only?: string;
 }
 
-export const contenders: readonly Contender[] = ['flash', 'unfused'];
+/** What a table is about. */
+export type Kind = 'attention' | 'sparse attention' | 'product' | 'layer';
+export const kinds: readonly Kind[] = ['attention', 'sparse attention', 'product', 'layer'];
+
+export function kindOf(problem: Problem): Kind {
+  return problem.kind === 'attention' && problem.layoutBlock ? 'sparse attention' : problem.kind;
+}
+
+/** Ours, and what it is compared with. */
+export function contendersOf(problem: Problem): [Contender, Contender] {
+  return kindOf(problem) === 'attention' ? ['flash', 'unfused'] : ['sparse', 'dense'];
+}
+
 export const backendNames: readonly BackendName[] = ['webgpu', 'webgl'];
 export const passes: readonly Pass[] = ['forward', 'forward+backward'];
 export const depths: readonly number[] = [64, 128];
@@ -66,39 +103,98 @@ const gpuSizes: Record<BackendName, readonly number[]> = {
 };
 
 export function suite(name: SuiteName, filter: Filter): Suite {
-  const {timed, memory, limitSeconds} = name === 'software' ? softwareSuite(filter) : gpuSuite(filter);
-  return {problems: [...timed, ...memory].filter((problem) => matches(problem, filter)), limitSeconds};
+  const {problems, limitSeconds} = name === 'software' ? softwareSuite(filter) : gpuSuite(filter);
+  return {problems: problems.filter((problem) => matches(problem, filter)), limitSeconds};
 }
 
 function softwareSuite(filter: Filter) {
   const timed = combine(filter, (backend, pass, causal, depth) =>
     (filter.sizes ?? [512, 1024]).map((sequence) => {
-      return {backend, pass, causal, batch: 1, heads: 4, sequence, depth, timed: true};
+      return {kind: 'attention', backend, pass, causal, batch: 1, heads: 4, sequence, depth, timed: true};
     }),
   );
   // The longest sequence forward only: the software GPU would need many minutes for its gradient.
   const memory = memoryProblems({4096: passes, 16384: ['forward']});
-  return {timed, memory, limitSeconds: 300};
+  const sparse = [
+    ...sparseAttention(filter, filter.sizes ?? [2048], {batch: 1, heads: 4, depth: 64}),
+    ...matrixProblems(filter, filter.sizes ?? [1024, 2048], [32, 64], [1 / 8, 1 / 4]),
+  ];
+  return {problems: [...timed, ...memory, ...sparse], limitSeconds: 300};
 }
 
 function gpuSuite(filter: Filter) {
   const timed = combine(filter, (backend, pass, causal, depth) =>
     (filter.sizes ?? gpuSizes[backend]).map((sequence) => {
       const batch = Math.max(1, rowsOnGpu / sequence);
-      return {backend, pass, causal, batch, heads: modelWidthOnGpu / depth, sequence, depth, timed: true};
+      const heads = modelWidthOnGpu / depth;
+      return {kind: 'attention', backend, pass, causal, batch, heads, sequence, depth, timed: true};
     }),
   );
-  return {timed, memory: memoryProblems({4096: passes, 16384: passes}), limitSeconds: 60};
+  const memory = memoryProblems({4096: passes, 16384: passes});
+  const sparse = [
+    ...sparseAttention(filter, filter.sizes ?? [4096, 16384], {batch: 1, heads: 32, depth: 64}),
+    ...matrixProblems(filter, filter.sizes ?? [512, 1024, 2048, 4096, 8192], [32, 64], [1 / 16, 1 / 8, 1 / 4, 1 / 2]),
+  ];
+  return {problems: [...timed, ...memory, ...sparse], limitSeconds: 60};
+}
+
+/** Causal attention with a butterfly layout, against the same without one. */
+function sparseAttention(
+  {backends, passes}: Filter,
+  sequences: readonly number[],
+  shape: {batch: number; heads: number; depth: number},
+): AttentionProblem[] {
+  return backends.flatMap((backend) =>
+    passes.flatMap((pass) =>
+      sequences.map((sequence): AttentionProblem => {
+        return {kind: 'attention', backend, pass, causal: true, ...shape, sequence, layoutBlock: 64, timed: true};
+      }),
+    ),
+  );
+}
+
+function matrixProblems(
+  {backends, passes}: Filter,
+  sizes: readonly number[],
+  blockSizes: readonly number[],
+  densities: readonly number[],
+): MatrixProblem[] {
+  return (['product', 'layer'] as const).flatMap((kind) =>
+    backends.flatMap((backend) =>
+      passes.flatMap((pass) =>
+        sizes.flatMap((size) =>
+          blockSizes.flatMap((blockSize) =>
+            densities
+              .map((density): MatrixProblem => ({kind, backend, pass, size, blockSize, density, timed: true}))
+              .filter((problem) => butterflyOf(problem) !== undefined),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+/** The butterfly of this density whose bands are as narrow as blocks allow; undefined where there is none. */
+export function butterflyOf({
+  size,
+  blockSize,
+  density,
+}: MatrixProblem): {butterflySize: number; factors: number} | undefined {
+  for (let butterflySize = size / blockSize; butterflySize >= 1; butterflySize /= 2) {
+    const factors = density * butterflySize - 1;
+    if (Number.isInteger(factors) && factors >= 0 && 2 ** factors <= butterflySize) return {butterflySize, factors};
+  }
+  return undefined;
 }
 
 /** Small enough in batch and heads that the unfused score matrix of the shorter one exists at all. */
-function memoryProblems(passesBySize: Record<number, readonly Pass[]>): Problem[] {
-  const problems: Problem[] = [];
+function memoryProblems(passesBySize: Record<number, readonly Pass[]>): AttentionProblem[] {
+  const problems: AttentionProblem[] = [];
   for (const backend of backendNames) {
     for (const [sequence, ofSize] of Object.entries(passesBySize)) {
       for (const pass of ofSize) {
         const shape = {batch: 1, heads: 4, sequence: Number(sequence), depth: 64};
-        problems.push({backend, pass, causal: false, ...shape, timed: false});
+        problems.push({kind: 'attention', backend, pass, causal: false, ...shape, timed: false});
       }
     }
   }
@@ -107,8 +203,8 @@ function memoryProblems(passesBySize: Record<number, readonly Pass[]>): Problem[
 
 function combine(
   filter: Filter,
-  problemsOf: (backend: BackendName, pass: Pass, causal: boolean, depth: number) => Problem[],
-): Problem[] {
+  problemsOf: (backend: BackendName, pass: Pass, causal: boolean, depth: number) => AttentionProblem[],
+): AttentionProblem[] {
   const {backends, passes, causal, depths} = filter;
   return backends.flatMap((backend) =>
     passes.flatMap((pass) =>
@@ -119,27 +215,44 @@ function combine(
 
 function matches(problem: Problem, filter: Filter): boolean {
   return (
+    filter.kinds.includes(kindOf(problem)) &&
     filter.backends.includes(problem.backend) &&
     filter.passes.includes(problem.pass) &&
-    filter.causal.includes(problem.causal) &&
-    filter.depths.includes(problem.depth) &&
-    (filter.sizes?.includes(problem.sequence) ?? true) &&
+    (filter.sizes?.includes(problem.kind === 'attention' ? problem.sequence : problem.size) ?? true) &&
+    (problem.kind !== 'attention' ||
+      (filter.causal.includes(problem.causal) && filter.depths.includes(problem.depth))) &&
     (filter.only === undefined || problemName(problem).includes(filter.only))
   );
 }
 
-/** For example `webgpu forward causal B1 H4 S512 D64`. */
+/** For example `webgpu forward causal B1 H4 S512 D64`, or `webgpu product forward n1024 b32 density 0.25`. */
 export function problemName(problem: Problem): string {
-  const {backend, pass, causal, batch, heads, sequence, depth, timed} = problem;
+  const {backend, pass, timed} = problem;
+  if (problem.kind !== 'attention') {
+    return `${backend} ${problem.kind} ${pass} n${problem.size} b${problem.blockSize} density ${problem.density}`;
+  }
+  const {causal, batch, heads, sequence, depth, layoutBlock} = problem;
   const words = [backend, pass, causal ? 'causal' : 'full', `B${batch} H${heads} S${sequence} D${depth}`];
+  if (layoutBlock) words.push(`butterfly b${layoutBlock}`);
   return (timed ? words : [...words, 'memory']).join(' ');
 }
 
+/** The same for all problems on which a contender does the same: the dense one does not care about blocks. */
+export function caseName({contender, ...problem}: BenchCase): string {
+  const isDenseMatrix = contender === 'dense' && problem.kind !== 'attention';
+  return `${contender} ${isDenseMatrix ? problemName({...problem, blockSize: 0, density: 1}) : problemName(problem)}`;
+}
+
 /**
- * Floating-point operations as they are usually counted: two matrix products forward, half of them when causal, and
- * five in the backward pass, which is 2.5 times as many.
+ * Floating-point operations as they are usually counted. Attention: two matrix products forward, half of them when
+ * causal, and five in the backward pass, which is 2.5 times as many. Matrices: one product forward, two backward, on live
+ * blocks only for the sparse contender.
  */
-export function flopCount({batch, heads, sequence, depth, causal, pass}: Problem): number {
-  const forward = (4 * batch * heads * sequence * sequence * depth) / (causal ? 2 : 1);
-  return pass === 'forward' ? forward : 3.5 * forward;
+export function flopCount(problem: Problem, contender: Contender): number {
+  const forward = problem.pass === 'forward';
+  if (problem.kind !== 'attention') {
+    return (forward ? 2 : 6) * problem.size ** 3 * (contender === 'sparse' ? problem.density : 1);
+  }
+  const {batch, heads, sequence, depth, causal} = problem;
+  return ((forward ? 4 : 14) * batch * heads * sequence * sequence * depth) / (causal ? 2 : 1);
 }

@@ -1,6 +1,6 @@
 /** The command line of the benchmark. */
 import {parseArgs} from 'node:util';
-import {backendNames, depths, type Filter, passes, type SuiteName, suiteNames} from './cases.js';
+import {backendNames, depths, type Filter, kinds, passes, type SuiteName, suiteNames} from './cases.js';
 import {readTiles, type TileTrial} from './tile_sweep.js';
 
 export interface Options {
@@ -21,8 +21,9 @@ export interface Options {
 export const usage = `Usage: npm run bench -- [options]
 
   --suite software|gpu   what to measure; by default the adapter decides
+  --kind a,b             attention, sparse attention, product, layer
   --backend a,b          webgpu, webgl
-  --sizes n,n            sequence lengths S
+  --sizes n,n            sequence lengths S, or sizes of matrices
   --depths n,n           head dimensions D: 64, 128
   --pass a,b             forward, forward+backward
   --causal yes|no        only with or only without the causal mask
@@ -42,6 +43,7 @@ export function readOptions(args: string[]): Options | 'help' {
     options: {
       help: {type: 'boolean', default: false},
       suite: {type: 'string'},
+      kind: {type: 'string'},
       backend: {type: 'string'},
       sizes: {type: 'string'},
       depths: {type: 'string'},
@@ -59,6 +61,7 @@ export function readOptions(args: string[]): Options | 'help' {
   if (values.help) return 'help';
   return {
     filter: {
+      kinds: choices('kind', values.kind, kinds),
       backends: choices('backend', values.backend, backendNames),
       sizes: values.sizes === undefined ? undefined : numbers('sizes', values.sizes),
       depths: values.depths === undefined ? depths : numbers('depths', values.depths),

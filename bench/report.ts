@@ -1,6 +1,16 @@
 /** Turns outcomes into a Markdown report: what was measured on, a table of times, a table of memory, and the failures. */
 import type {BrowserDescription} from './browser_session.js';
-import {type BenchCase, type Contender, flopCount, type Problem, problemName} from './cases.js';
+import {
+  type BenchCase,
+  type Contender,
+  contendersOf,
+  flopCount,
+  type Kind,
+  kindOf,
+  kinds,
+  type Problem,
+  problemName,
+} from './cases.js';
 import type {Measurement, Outcome} from './measurement.js';
 import {tilesName} from './tile_sweep.js';
 
@@ -27,15 +37,12 @@ const mebi = 2 ** 20;
 const absent = '–';
 
 export function markdownReport(run: Run): string {
-  const rows = rowsOf(run.results);
-  const timed = rows.filter(({problem}) => problem.timed);
-  const sections = [
-    heading(run),
-    timed.length > 0 ? timeTable(timed) : '',
-    `## Peak GPU memory of one call above its inputs, MiB\n\n${memoryTable(rows)}`,
-    failureList(run.results),
-  ];
-  return `${sections.filter(Boolean).join('\n\n')}\n`;
+  const sections = kinds.flatMap((kind) => {
+    const rows = rowsOf(run.results).filter(({problem}) => kindOf(problem) === kind);
+    const timed = rows.filter(({problem}) => problem.timed);
+    return [timed.length > 0 ? timeTable(kind, timed) : '', rows.length > 0 ? memoryTable(kind, rows) : ''];
+  });
+  return `${[heading(run), ...sections, failureList(run.results)].filter(Boolean).join('\n\n')}\n`;
 }
 
 /** A sweep over tiles: the fastest first. */
@@ -45,7 +52,7 @@ export function sweepReport(run: Run): string {
     .sort((a, b) => time(a) - time(b))
     .map((result) => {
       const {benchCase, outcome} = result;
-      return [problemName(benchCase), tilesName(benchCase), ...timeCells({problem: benchCase}, outcome)];
+      return [problemName(benchCase), tilesName(benchCase), ...timeCells(benchCase, benchCase.contender, outcome)];
     });
   return `${[heading(run), table(['case', 'tile', 'ms', 'rate'], lines), failureList(run.results)].filter(Boolean).join('\n\n')}\n`;
 }
@@ -56,7 +63,9 @@ export function resultLine({benchCase, outcome}: CaseResult): string {
   if (!outcome.ok) return `${name}: ${outcome.reason}`;
   const {milliseconds, peakBytes} = outcome.measurement;
   const time =
-    milliseconds === undefined ? [] : [`${formatTime(milliseconds)} ms`, formatRate(benchCase, milliseconds)];
+    milliseconds === undefined
+      ? []
+      : [`${formatTime(milliseconds)} ms`, formatRate(benchCase, benchCase.contender, milliseconds)];
   return `${name}: ${[...time, `${formatMebi(peakBytes)} MiB`].join(', ')}`;
 }
 
@@ -87,35 +96,46 @@ function heading({date, suite, adapter, drivers, webglRenderer, browser, stockDe
   return `# Benchmark of ${date.slice(0, 10)}\n\n${facts.map(([name, value]) => `- ${name}: ${value}`).join('\n')}`;
 }
 
-function timeTable(rows: Row[]): string {
-  const lines = rows.map((row) => {
-    const {flash, unfused} = row.outcomes;
-    return [...problemCells(row.problem), ...timeCells(row, flash), ...timeCells(row, unfused), ratioCell(row)];
-  });
-  const columns = ['flash ms', 'flash rate', 'unfused ms', 'unfused rate', 'faster'];
-  return `## Time of one call\n\n${table([...problemColumns, ...columns], lines)}`;
+function timeTable(kind: Kind, rows: Row[]): string {
+  const [ours, theirs] = contendersOf(rows[0].problem);
+  const lines = rows.map(({problem, outcomes}) => [
+    ...problemCells(problem),
+    ...timeCells(problem, ours, outcomes[ours]),
+    ...timeCells(problem, theirs, outcomes[theirs]),
+    ratioCell(outcomes[ours], outcomes[theirs]),
+  ]);
+  const columns = [`${ours} ms`, `${ours} rate`, `${theirs} ms`, `${theirs} rate`, 'faster'];
+  return `## Time of one call: ${kind}\n\n${table([...problemColumns(rows[0].problem), ...columns], lines)}`;
 }
 
-function memoryTable(rows: Row[]): string {
-  const lines = rows.map(({problem, outcomes: {flash, unfused}}) => {
-    const bytes = [flash, unfused].map((outcome) => measurementOf(outcome)?.peakBytes);
-    const [ours, theirs] = bytes;
-    const less = ours && theirs ? `${(theirs / ours).toFixed(1)}×` : absent;
-    return [...problemCells(problem), memoryCell(flash), memoryCell(unfused), less];
+function memoryTable(kind: Kind, rows: Row[]): string {
+  const [ours, theirs] = contendersOf(rows[0].problem);
+  const lines = rows.map(({problem, outcomes}) => {
+    const [ourBytes, theirBytes] = [ours, theirs].map((name) => measurementOf(outcomes[name])?.peakBytes);
+    const less = ourBytes && theirBytes ? `${(theirBytes / ourBytes).toFixed(1)}×` : absent;
+    return [...problemCells(problem), memoryCell(outcomes[ours]), memoryCell(outcomes[theirs]), less];
   });
-  return table([...problemColumns, 'flash', 'unfused', 'less'], lines);
+  const columns = [...problemColumns(rows[0].problem), ours, theirs, 'less'];
+  return `## Peak GPU memory of one call above its inputs, MiB: ${kind}\n\n${table(columns, lines)}`;
 }
 
-const problemColumns = ['backend', 'pass', 'mask', 'B', 'H', 'S', 'D'];
+function problemColumns({kind}: Problem): string[] {
+  return ['backend', 'pass', ...(kind === 'attention' ? ['mask', 'B', 'H', 'S', 'D'] : ['n', 'block', 'density'])];
+}
 
-function problemCells({backend, pass, causal, batch, heads, sequence, depth}: Problem): string[] {
+function problemCells(problem: Problem): string[] {
+  const {backend, pass} = problem;
+  if (problem.kind !== 'attention') {
+    return [backend, pass, String(problem.size), String(problem.blockSize), `1/${1 / problem.density}`];
+  }
+  const {causal, batch, heads, sequence, depth} = problem;
   return [backend, pass, causal ? 'causal' : 'full', ...[batch, heads, sequence, depth].map(String)];
 }
 
-function timeCells({problem}: Pick<Row, 'problem'>, outcome: Outcome | undefined): string[] {
+function timeCells(problem: Problem, contender: Contender, outcome: Outcome | undefined): string[] {
   const milliseconds = measurementOf(outcome)?.milliseconds;
   if (milliseconds === undefined) return [outcome?.ok === false ? shortReason(outcome.reason) : absent, absent];
-  return [formatTime(milliseconds), formatRate(problem, milliseconds)];
+  return [formatTime(milliseconds), formatRate(problem, contender, milliseconds)];
 }
 
 function memoryCell(outcome: Outcome | undefined): string {
@@ -123,10 +143,9 @@ function memoryCell(outcome: Outcome | undefined): string {
   return outcome ? formatMebi(outcome.measurement.peakBytes) : absent;
 }
 
-function ratioCell({outcomes}: Row): string {
-  const ours = measurementOf(outcomes.flash)?.milliseconds;
-  const theirs = measurementOf(outcomes.unfused)?.milliseconds;
-  return ours && theirs ? `${(theirs / ours).toFixed(2)}×` : absent;
+function ratioCell(ours: Outcome | undefined, theirs: Outcome | undefined): string {
+  const [ourTime, theirTime] = [ours, theirs].map((outcome) => measurementOf(outcome)?.milliseconds);
+  return ourTime && theirTime ? `${(theirTime / ourTime).toFixed(2)}×` : absent;
 }
 
 function failureList(results: CaseResult[]): string {
@@ -166,8 +185,8 @@ function table(columns: string[], lines: string[][]): string {
   return [row(columns), row(columns.map(() => '---')), ...lines.map(row)].join('\n');
 }
 
-function formatRate(problem: Problem, milliseconds: number): string {
-  const teraflops = flopCount(problem) / milliseconds / 1e9;
+function formatRate(problem: Problem, contender: Contender, milliseconds: number): string {
+  const teraflops = flopCount(problem, contender) / milliseconds / 1e9;
   return teraflops < 0.1 ? `${(teraflops * 1000).toPrecision(3)} GFLOP/s` : `${teraflops.toPrecision(3)} TFLOP/s`;
 }
 

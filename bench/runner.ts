@@ -9,9 +9,11 @@ import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {browserFlags, findBrowser} from '../scripts/find_browser.js';
 import {type BrowserDescription, BrowserSession} from './browser_session.js';
-import {type BenchCase, contenders, type Problem, type SuiteName, suite} from './cases.js';
+import {type BenchCase, caseName, contendersOf, type Problem, type SuiteName, suite} from './cases.js';
+import type {Outcome} from './measurement.js';
 import {type Options, readOptions, usage} from './options.js';
 import {adapterSlug, type CaseResult, markdownReport, type Run, resultLine, sweepReport} from './report.js';
+import {tilesName} from './tile_sweep.js';
 
 const here = dirname(fileURLToPath(import.meta.url));
 
@@ -46,9 +48,12 @@ async function measureAll(session: BrowserSession, description: BrowserDescripti
   if (problems.length === 0) throw new Error('No case fits these options.');
   const run: Run = {...description, date: new Date().toISOString(), suite: name, stockDevice, results: []};
   console.log(`${run.date}, suite ${name}, ${problems.length} problems\n`);
+  const known = new Map<string, Outcome>();
   for (const problem of problems) {
     for (const benchCase of benchCases(problem, options)) {
-      const outcome = await session.measure(benchCase, options.limitSeconds ?? limitSeconds);
+      const name = `${caseName(benchCase)} ${tilesName(benchCase)}`;
+      const outcome = known.get(name) ?? (await session.measure(benchCase, options.limitSeconds ?? limitSeconds));
+      known.set(name, outcome);
       const result: CaseResult = {benchCase, outcome};
       run.results.push(result);
       console.log(resultLine(result));
@@ -57,10 +62,11 @@ async function measureAll(session: BrowserSession, description: BrowserDescripti
   return run;
 }
 
-/** The contenders on a problem, or flashAttention with each of the tiles to try. */
+/** The contenders on a problem, or ours with each of the tiles to try. */
 function benchCases(problem: Problem, {stockDevice, tiles}: Options): BenchCase[] {
+  const contenders = contendersOf(problem);
   if (tiles.length === 0) return contenders.map((contender) => ({...problem, contender, stockDevice}));
-  return tiles.map(({kernel, tile}) => ({...problem, contender: 'flash', stockDevice, tiles: {[kernel]: tile}}));
+  return tiles.map(({kernel, tile}) => ({...problem, contender: contenders[0], stockDevice, tiles: {[kernel]: tile}}));
 }
 
 async function report(run: Run, {out, label, tiles}: Options): Promise<void> {

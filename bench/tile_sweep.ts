@@ -4,18 +4,28 @@
  *     forward=64x64x4x4x4352,32x64x4x4x2304;keyValueGradient=32x64x4x4x1280
  *
  * tries two tiles of the forward kernel and one of the kernel for dK and dV. The numbers are rows, columns, threadRows,
- * threadColumns and columnFloats of a `TileSizes`; `/planar` behind them asks for the planar layout.
+ * threadColumns and columnFloats of a `TileSizes`; `/planar` behind them asks for the planar layout. For the kernels of
+ * block-sparse products, `sparse` and `sampled`, they are bound, free, threadRows, threadColumns and inner of `productTable`.
  */
 import type {TiledKernel, TileSizes} from '../kernels/webgpu/tile_sizes.js';
 import type {BenchCase} from './cases.js';
 
+export type SweptKernel = TiledKernel | 'sparse' | 'sampled';
+
 /** One tile of one kernel. The other kernels of the case keep theirs. */
 export interface TileTrial {
-  kernel: TiledKernel;
+  kernel: SweptKernel;
   tile: TileSizes;
 }
 
-const kernels: readonly TiledKernel[] = ['forward', 'queryGradient', 'keyValueGradient', 'biasGradient'];
+const kernels: readonly SweptKernel[] = [
+  'forward',
+  'queryGradient',
+  'keyValueGradient',
+  'biasGradient',
+  'sparse',
+  'sampled',
+];
 
 export function readTiles(text: string): TileTrial[] {
   return text.split(';').flatMap((part) => {

@@ -4,12 +4,11 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import {type AttentionProblem, attentionBackward, attentionForward} from '../../kernels/cpu/attention_rows.js';
-import type {Problem} from '../cases.js';
-import type {Results} from './contenders.js';
+import type {AttentionProblem as Problem} from '../cases.js';
+import type {AttentionResults} from './contenders.js';
+import {butterflyLayout} from './contenders.js';
+import {ErrorMeter} from './error_meter.js';
 import type {InputValues} from './inputs.js';
-
-/** Largest error allowed, as a part of the root mean square of the right answer: ten times what float32 needs here. */
-const tolerance = 1e-3;
 
 type Matrix = Float32Array;
 /** q, k, v and weights of one head, each [S, D]. */
@@ -19,7 +18,7 @@ type Head = Record<keyof InputValues, Matrix>;
 export async function checkForward(
   problem: Problem,
   values: InputValues,
-  {output}: Results,
+  {output}: AttentionResults,
 ): Promise<Record<string, number>> {
   const error = new ErrorMeter();
   await forEachHead(problem, values, async (head, place) => {
@@ -39,7 +38,7 @@ export async function checkForward(
 export async function checkGradients(
   problem: Problem,
   values: InputValues,
-  results: Results,
+  results: AttentionResults,
 ): Promise<Record<string, number>> {
   const dqError = new ErrorMeter();
   const sumError = new ErrorMeter();
@@ -62,7 +61,7 @@ export async function checkGradients(
 export async function checkKeyGradients(
   problem: Problem,
   values: InputValues,
-  results: Results,
+  results: AttentionResults,
 ): Promise<Record<string, number>> {
   const errors = {dk: new ErrorMeter(), dv: new ErrorMeter()};
   await forEachHead(problem, values, async (head, place) => {
@@ -91,20 +90,21 @@ function keyGradients(problem: Problem, head: Head): {dk: Float64Array; dv: Floa
   const sums = {dk: new Float64Array(sequence * depth), dv: new Float64Array(sequence * depth)};
   for (const row of sampledRows(sequence)) {
     const ofRow = attentionBackward(rowProblem(problem, head, row), rowOf(head.weights, row, depth));
-    for (const name of ['dk', 'dv'] as const) {
-      ofRow[name].forEach((gradient, i) => {
-        sums[name][i] += gradient;
-      });
-    }
+    visibleKeys(problem, row).forEach((key, i) => {
+      for (const name of ['dk', 'dv'] as const) {
+        for (let d = 0; d < depth; d++) sums[name][key * depth + d] += ofRow[name][i * depth + d];
+      }
+    });
   }
   return sums;
 }
 
-/** The attention of one query row alone. Causality is in the keys it is given: those up to the row itself. */
-function rowProblem({causal, sequence, depth}: Problem, head: Head, row: number): AttentionProblem {
-  const keys = causal ? row + 1 : sequence;
+/** The attention of one query row alone, over the keys that it sees. */
+function rowProblem(problem: Problem, head: Head, row: number): AttentionProblem {
+  const {depth} = problem;
+  const keys = visibleKeys(problem, row);
   return {
-    sizes: {batch: 1, heads: 1, keyHeads: 1, queries: 1, keys, depth, valueDepth: depth},
+    sizes: {batch: 1, heads: 1, keyHeads: 1, queries: 1, keys: keys.length, depth, valueDepth: depth},
     attrs: {
       scale: 1 / Math.sqrt(depth),
       softcap: 0,
@@ -118,9 +118,25 @@ function rowProblem({causal, sequence, depth}: Problem, head: Head, row: number)
       inputNames: ['q', 'k', 'v'],
     },
     q: rowOf(head.q, row, depth),
-    k: head.k.subarray(0, keys * depth),
-    v: head.v.subarray(0, keys * depth),
+    k: rowsOf(head.k, keys, depth),
+    v: rowsOf(head.v, keys, depth),
   };
+}
+
+function visibleKeys(problem: Problem, row: number): number[] {
+  const {causal, sequence, layoutBlock} = problem;
+  const keys = Array.from({length: causal ? row + 1 : sequence}, (_, key) => key);
+  if (!layoutBlock) return keys;
+  const live = butterflyLayout(problem).liveColumns(0, Math.floor(row / layoutBlock));
+  return keys.filter((key) => live[Math.floor(key / layoutBlock)] === 1);
+}
+
+function rowsOf(matrix: Matrix, rows: number[], depth: number): Matrix {
+  const gathered = new Float32Array(rows.length * depth);
+  rows.forEach((row, i) => {
+    gathered.set(rowOf(matrix, row, depth), i * depth);
+  });
+  return gathered;
 }
 
 /** The first, a middle and the last of all heads of the batch, by their place b·H + h. */
@@ -162,28 +178,4 @@ function columnSums(matrix: Matrix, depth: number): Float64Array {
     sums[i % depth] += value;
   });
   return sums;
-}
-
-/** Gathers how far results lie from the right answer. */
-class ErrorMeter {
-  private worst = 0;
-  private squares = 0;
-  private count = 0;
-
-  compare(actual: ArrayLike<number>, expected: ArrayLike<number>): void {
-    for (let i = 0; i < expected.length; i++) {
-      const error = Math.abs(actual[i] - expected[i]);
-      // Written so that NaN counts as worse than anything.
-      if (!(error <= this.worst)) this.worst = error;
-      this.squares += expected[i] ** 2;
-    }
-    this.count += expected.length;
-  }
-
-  /** The largest error divided by the root mean square of what was expected. */
-  within(name: string): number {
-    const relative = this.worst / Math.sqrt(this.squares / this.count);
-    if (relative <= tolerance) return relative;
-    throw new Error(`wrong answer: ${name} is off by ${relative.toPrecision(2)} of its root mean square`);
-  }
 }

@@ -14,7 +14,7 @@ export interface OpenBackend {
   faults: GpuFaults;
   bytes: GpuBytes;
   /** Takes a tensor that was made from values, and gives one whose values lie on the GPU. */
-  moveToGpu(tensor: tf.Tensor4D): tf.Tensor4D;
+  moveToGpu<T extends tf.Tensor>(tensor: T): T;
 }
 
 export function openBackend(name: BackendName, stockDevice: boolean): Promise<OpenBackend> {
@@ -26,7 +26,7 @@ async function openWebgpuBackend(stockDevice: boolean): Promise<OpenBackend> {
   countWebgpuBuffers();
   await activate('webgpu', () => (stockDevice ? tf.setBackend('webgpu') : registerWebgpu()));
   const backend = tf.backend() as WebGPUBackend;
-  const moveToGpu = (tensor: tf.Tensor4D) => {
+  const moveToGpu = <T extends tf.Tensor>(tensor: T) => {
     backend.uploadToGPU(tensor.dataId);
     return tensor;
   };
@@ -45,9 +45,9 @@ async function openWebglBackend(): Promise<OpenBackend> {
  * The result of an op has the packed layout in which a model's activations arrive. What that op leaves behind is
  * deleted, not pooled, lest the case reuse it uncounted.
  */
-function packOnWebgl(tensor: tf.Tensor4D): tf.Tensor4D {
+function packOnWebgl<T extends tf.Tensor>(tensor: T): T {
   tf.env().set('WEBGL_DELETE_TEXTURE_THRESHOLD', 0);
-  const packed: tf.Tensor4D = tf.mul(tensor, 1);
+  const packed: T = tf.mul(tensor, 1);
   tensor.dispose();
   tf.env().set('WEBGL_DELETE_TEXTURE_THRESHOLD', -1);
   return packed;

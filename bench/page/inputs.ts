@@ -1,6 +1,6 @@
 /** The tensors of a case, on the GPU before anything is measured, and their values for the check of the answer. */
 import * as tf from '@tensorflow/tfjs-core';
-import type {Problem} from '../cases.js';
+import type {AttentionProblem as Problem} from '../cases.js';
 import type {OpenBackend} from './backend.js';
 import {randomValues} from './random_values.js';
 

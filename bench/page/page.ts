@@ -1,13 +1,13 @@
 /** The page of the benchmark: measures one case, and refuses to give a figure that cannot be trusted. */
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-core/dist/register_all_gradients';
-import {type TiledKernel, tileTable} from '../../kernels/webgpu/tile_sizes.js';
+import {productTable, type TiledKernel, tileTable} from '../../kernels/webgpu/tile_sizes.js';
 import type {BenchCase} from '../cases.js';
 import type {BenchPage, Measurement, Outcome} from '../measurement.js';
-import {checkForward, checkGradients, checkKeyGradients, sparseWeights} from './answer_check.js';
+import {attentionSubject} from './attention_subject.js';
 import {describeAdapter, type OpenBackend, openBackend} from './backend.js';
-import {type Attend, attentionOf, forwardCall, gradientCall} from './contenders.js';
-import {type Inputs, type InputValues, randomInputs, upload, uploadInputs} from './inputs.js';
+import {productSubject} from './matrix_subject.js';
+import type {Subject} from './subject.js';
 import {finished, timeCall} from './timing.js';
 
 async function measure(benchCase: BenchCase): Promise<Outcome> {
@@ -25,31 +25,29 @@ async function measure(benchCase: BenchCase): Promise<Outcome> {
 /** Each page measures one case, so what is changed here is never restored. */
 function takeTiles({tiles = {}}: BenchCase): void {
   for (const [kernel, tile] of Object.entries(tiles)) {
-    for (const table of Object.values(tileTable)) table[kernel as TiledKernel] = [tile];
+    if (kernel === 'sparse' || kernel === 'sampled') {
+      const {rows: bound, columns: free, threadRows, threadColumns, columnFloats: inner} = tile;
+      for (const table of Object.values(productTable))
+        table[kernel] = [{bound, free, threadRows, threadColumns, inner}];
+    } else {
+      for (const table of Object.values(tileTable)) table[kernel as TiledKernel] = [tile];
+    }
   }
 }
 
 async function measureOn(backend: OpenBackend, benchCase: BenchCase): Promise<Measurement> {
   const {faults, bytes} = backend;
-  const values = randomInputs(benchCase);
-  const inputs = uploadInputs(backend, benchCase, values);
-  await finished(inputs);
+  const subject = subjectOf(backend, benchCase);
+  await finished(subject.inputs);
   bytes.startCount();
 
-  const attend = attentionOf(benchCase);
-  const forward = benchCase.pass === 'forward';
-  const call = forward ? forwardCall(attend, inputs) : gradientCall(attend, inputs, inputs.weights);
+  const call = subject.prepare();
   const results = call();
   await finished(results);
   const memory = {peakBytes: bytes.peakBytes(), backendBytes: bytes.backendBytes()};
   await faults.check();
 
-  const errors = forward
-    ? await checkForward(benchCase, values, results)
-    : {
-        ...(await checkGradients(benchCase, values, results)),
-        ...(await keyGradientErrors(backend, benchCase, values, inputs, attend)),
-      };
+  const errors = await subject.check(results);
   tf.dispose(results);
 
   const timing = benchCase.timed ? await timeCall(call) : {};
@@ -57,18 +55,8 @@ async function measureOn(backend: OpenBackend, benchCase: BenchCase): Promise<Me
   return {...timing, ...memory, errors};
 }
 
-async function keyGradientErrors(
-  backend: OpenBackend,
-  benchCase: BenchCase,
-  values: InputValues,
-  inputs: Inputs,
-  attend: Attend,
-): Promise<Record<string, number>> {
-  const weights = upload(backend, benchCase, sparseWeights(benchCase, values.weights));
-  const results = gradientCall(attend, inputs, weights)();
-  const errors = await checkKeyGradients(benchCase, values, results);
-  tf.dispose([weights, results]);
-  return errors;
+function subjectOf(backend: OpenBackend, benchCase: BenchCase): Subject {
+  return benchCase.kind === 'attention' ? attentionSubject(backend, benchCase) : productSubject(backend, benchCase);
 }
 
 function messageOf(error: unknown): string {

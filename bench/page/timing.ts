@@ -1,6 +1,6 @@
 /** Times a call: many calls per wait, so that what is measured is the GPU's work and not the way back from it. */
 import * as tf from '@tensorflow/tfjs-core';
-import type {Call, Results} from './contenders.js';
+import type {Call, Results} from './subject.js';
 
 export interface Timing {
   milliseconds: number;
@@ -37,7 +37,7 @@ async function timeBatch(call: Call, calls: number): Promise<number> {
 /** Waits until the GPU has computed the results, by reading one number of each. */
 export async function finished(results: Results): Promise<void> {
   for (const result of Object.values(results)) {
-    const one = tf.slice(result, [0, 0, 0, 0], [1, 1, 1, 1]);
+    const one = tf.slice(result, Array(result.rank).fill(0), Array(result.rank).fill(1));
     await one.data();
     one.dispose();
   }

@@ -97,43 +97,69 @@ export interface ProductTile extends TileSizes {
   inner: number;
 }
 
-/** A side of a tile that blocks bound; the other sides are free. */
+/** Tiles of a product whose output consists of blocks along rows or columns, or along both. */
+interface ProductShape {
+  /** Of a side that lies within a block. */
+  bound: number;
+  /** Of a side that no block bounds. */
+  free: number;
+  threadRows: number;
+  threadColumns: number;
+  inner: number;
+}
+
+const shape = (
+  bound: number,
+  free: number,
+  threadRows: number,
+  threadColumns: number,
+  inner: number,
+): ProductShape => ({
+  bound,
+  free,
+  threadRows,
+  threadColumns,
+  inner,
+});
+
+/** `sparse` where an operand is sparse, `sampled` where the output is; larger bounds first. */
+export const productTable: Record<'wide' | 'narrow', Record<'sparse' | 'sampled', ProductShape[]>> = {
+  wide: {
+    // Small blocks get more of the free side, so that a tile still feeds a workgroup.
+    sparse: [shape(64, 64, 4, 4, 16), shape(32, 64, 4, 4, 16), shape(16, 128, 4, 4, 16), shape(8, 128, 4, 4, 16)],
+    // Small tiles give their invocations fewer rows, so that a SIMD group has fewer idle lanes.
+    sampled: [shape(64, 64, 4, 4, 16), shape(32, 32, 4, 4, 16), shape(16, 16, 2, 4, 16), shape(8, 8, 1, 4, 16)],
+  },
+  narrow: {
+    sparse: [shape(32, 32, 8, 8, 16), shape(16, 32, 8, 8, 16), shape(8, 32, 8, 8, 16)],
+    sampled: [shape(32, 32, 8, 8, 16), shape(16, 16, 8, 8, 16), shape(8, 8, 8, 8, 16)],
+  },
+};
+
+/** The sides of a tile that blocks of this size bound; the other side is free. */
 export interface TileBounds {
   rows?: number;
   columns?: number;
 }
 
-const MAX_SIDE = {wide: 64, narrow: 32};
-const INNER = 16;
-
-/**
- * The tile of a product whose output consists of blocks along rows or columns, or both: as large as the blocks, up to a
- * limit, with more of the free side where blocks are small, so that a tile still feeds a workgroup.
- */
+/** The largest tile that lies within blocks of these sizes, or covers one that is smaller. */
 export function chooseProductTile(device: GPUDevice, bounds: TileBounds): ProductTile {
   const width = simdWidth(device);
-  const side = (bound: number, other: number | undefined) => {
-    if (bound !== Number.POSITIVE_INFINITY) return Math.min(MAX_SIDE[width], Math.max(8, nextPowerOfTwo(bound)));
-    return width === 'wide' && other !== undefined && other < 32 ? 2 * MAX_SIDE.wide : MAX_SIDE[width];
+  const {rows, columns} = bounds;
+  const shapes = productTable[width][rows && columns ? 'sampled' : 'sparse'];
+  const within = (block: number) => shapes.find(({bound}) => bound <= block) ?? shapes[shapes.length - 1];
+  const [ofRows, ofColumns] = [rows, columns].map((block) => (block === undefined ? undefined : within(block)));
+  const {threadRows, threadColumns, inner} = (ofRows ?? ofColumns) as ProductShape;
+  return {
+    rows: ofRows?.bound ?? (ofColumns as ProductShape).free,
+    columns: ofColumns?.bound ?? (ofRows as ProductShape).free,
+    threadRows,
+    threadColumns,
+    inner,
+    // A quad of padding per column, as packed memory lays out transposed operands.
+    columnFloats: (ofColumns?.bound ?? (ofRows as ProductShape).free) * (inner + 4),
+    layout: width === 'wide' ? 'packed' : 'planar',
   };
-  const {rows: rowBound = Number.POSITIVE_INFINITY, columns: columnBound = Number.POSITIVE_INFINITY} = bounds;
-  const rows = side(rowBound, bounds.columns);
-  const columns = side(columnBound, bounds.rows);
-  const registers = width === 'wide' ? {threadRows: 4, threadColumns: 4} : {threadRows: 8, threadColumns: 8};
-  // Small tiles give their invocations fewer rows, so that a SIMD group has no idle lanes.
-  while (width === 'wide' && registers.threadRows > 1 && (rows * columns) / (4 * registers.threadRows) < 32) {
-    registers.threadRows /= 2;
-  }
-  return {rows, columns, ...registers, ...productMemory(columns, width)};
-}
-
-function productMemory(columns: number, width: 'wide' | 'narrow') {
-  const layout = width === 'wide' ? ('packed' as const) : ('planar' as const);
-  return {inner: INNER, columnFloats: columns * (INNER + 4), layout};
-}
-
-function nextPowerOfTwo(value: number): number {
-  return 2 ** Math.ceil(Math.log2(value));
 }
 
 /** Devices that do not say how wide they are take the layout of GPUs. */
