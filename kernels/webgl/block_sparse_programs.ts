@@ -74,12 +74,15 @@ function componentsOf({operand, transposed}: Factor): [string, string] {
   return transposed ? ['xzxz', 'ywyw'] : ['xyxy', 'zwzw'];
 }
 
+/** How many inner indices a sum runs over. A side of an even block is known to be even. */
+type InnerCount = 'inner' | 'rowSize' | 'colSize';
+
 /** GLSL that adds the products of so many inner indices to `sum`, and what it needs outside of a loop around it. */
 function addProducts(
   {evenBlocks}: ProductVariant,
   a: Factor,
   b: Factor,
-  count: string,
+  count: InnerCount,
 ): {declare: string; add: string} {
   if (!evenBlocks) {
     const element = (factor: Factor) => {
@@ -91,6 +94,12 @@ function addProducts(
   const walks = [innerWalk(a), innerWalk(b)];
   const [[firstOfA, secondOfA], [firstOfB, secondOfB]] = [componentsOf(a), componentsOf(b)];
   const fetchBoth = `vec4 a4 = ${walks[0].fetch}; vec4 b4 = ${walks[1].fetch};`;
+  const oddEnd = `
+    if (inner % 2 == 1) {
+      // The second half of the last quads is padding, whose content nobody vouches for.
+      ${fetchBoth}
+      sum += a4.${firstOfA} * b4.${firstOfB};
+    }`;
   return {
     declare: walks.map(({declareStep}) => declareStep).join('\n  '),
     add: `${walks.map(({declareStart}) => declareStart).join('\n    ')}
@@ -99,18 +108,15 @@ function addProducts(
       `${count} / 2`,
       `${fetchBoth} sum += a4.${firstOfA} * b4.${firstOfB} + a4.${secondOfA} * b4.${secondOfB};`,
     )}
-    if (${count} % 2 == 1) {
-      // The second half of the last quads is padding, whose content nobody vouches for.
-      ${fetchBoth}
-      sum += a4.${firstOfA} * b4.${firstOfB};
-    }`,
+    ${count === 'inner' ? oddEnd : ''}`,
   };
 }
 
 const elementAccess = (operand: Operand) => `
 float ${operand}At(int index, ivec2 sides, int row, int column) {
-  vec4 quad = ${texel(operand, '(index * pairs(sides.x) + row / 2) * pairs(sides.y) + column / 2')};
-  return quad[2 * (row % 2) + column % 2];
+  vec4 quad = ${texel(operand, '(index * pairs(sides.x) + (row >> 1)) * pairs(sides.y) + (column >> 1)')};
+  vec2 inRow = halfOf(quad, row);
+  return (column & 1) == 0 ? inRow.x : inRow.y;
 }`;
 
 /**
@@ -166,7 +172,7 @@ export function sparseTimesDenseProgram(variant: ProductVariant, sparse: Operand
   const extent = {matrixA: 'rows', matrixB: 'columns'};
   const transposed = {matrixA: variant.transposeA, matrixB: variant.transposeB};
   const outerIsRow = (sparse === 'matrixA') !== transposed[sparse];
-  const [outerSize, innerSize] = swapIf(!outerIsRow, ['rowSize', 'colSize']);
+  const [outerSize, innerSize] = swapIf<'rowSize' | 'colSize'>(!outerIsRow, ['rowSize', 'colSize']);
   const factorOf = (operand: Operand): Factor => {
     const common = {operand, transposed: transposed[operand]};
     if (operand === sparse) {
@@ -177,6 +183,7 @@ export function sparseTimesDenseProgram(variant: ProductVariant, sparse: Operand
     return {...common, index: 'index', sides, outer: outer[operand], inner: `block.y * ${innerSize}`};
   };
   const {declare, add} = addProducts(variant, factorOf('matrixA'), factorOf('matrixB'), innerSize);
+  const blocks = texelWalk('blocks', 'blocks', 'range.x', '1');
   const sum = `
   int outerBlock = ${outer[sparse]} / ${outerSize};
   int withinBlock = ${outer[sparse]} - outerBlock * ${outerSize};
@@ -184,9 +191,11 @@ export function sparseTimesDenseProgram(variant: ProductVariant, sparse: Operand
   // Values that the whole batch shares are there once.
   int firstBlock = entries > 1 ? index / heads * nnz : 0;
   ivec2 range = indices(${texel('offsets', 'index % heads * outerBlocks + outerBlock')});
+  ${blocks.declare}
   ${declare}
-  for (int at = range.x; at < range.y; at++) {
-    ivec2 block = indices(${texel('blocks', 'at')});
+  for (int blocksLeft = range.y - range.x; blocksLeft > 0; blocksLeft--) {
+    ivec2 block = indices(${blocks.fetch});
+    ${blocks.advance}
     ${add}
   }`;
   const output = {count: 'batch * heads', rows: 'rows', columns: 'columns'};

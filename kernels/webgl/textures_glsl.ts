@@ -10,7 +10,8 @@
 export const textureAccess = `
 // Where a texel lies in a texture of this width.
 ivec2 place(int index, int width) {
-  return ivec2(index % width, index / width);
+  int row = index / width;
+  return ivec2(index - row * width, row);
 }
 
 // The place a step further on, for loops that should not divide.
@@ -30,7 +31,7 @@ int packedWidth(ivec2 textureShape) {
 
 // The row of a quad that belongs to this index, where its axis is packed in twos.
 vec2 halfOf(vec4 quad, int index) {
-  return index % 2 == 0 ? quad.xy : quad.zw;
+  return (index & 1) == 0 ? quad.xy : quad.zw;
 }
 
 // The number of the texel that this fragment makes, for packed outputs.
