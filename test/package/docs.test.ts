@@ -34,6 +34,7 @@ describe('The example at', () => {
       'registerFlashBackend(',
       'BlockLayout.',
       'blockSparseMatMul(',
+      'blockSparseSoftmax(',
       'pixelflyDense(',
     ]) {
       expect(code).toContain(`tf.${name}`);
