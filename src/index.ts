@@ -4,6 +4,7 @@ import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
 import {cpuBlockSparseSoftmaxKernels} from '../kernels/cpu/block_sparse_softmax.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
+import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
 import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_softmax.js';
@@ -15,7 +16,9 @@ import {chainFlashAttention} from './ops/flash_attention.js';
 
 for (const kernel of [...cpuKernels, ...webgpuKernels, ...webglKernels]) registerKernel(kernel);
 for (const kernel of [cpuBlockSparseMatMul, webgpuBlockSparseMatMul, webglBlockSparseMatMul]) registerKernel(kernel);
-for (const kernel of [...cpuBlockSparseSoftmaxKernels, ...webgpuBlockSparseSoftmaxKernels]) registerKernel(kernel);
+for (const kernels of [cpuBlockSparseSoftmaxKernels, webgpuBlockSparseSoftmaxKernels, webglBlockSparseSoftmaxKernels]) {
+  for (const kernel of kernels) registerKernel(kernel);
+}
 for (const gradient of [...flashAttentionGradients, blockSparseMatMulGradient, ...blockSparseSoftmaxGradients])
   registerGradient(gradient);
 chainFlashAttention();

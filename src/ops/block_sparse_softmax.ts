@@ -50,7 +50,10 @@ function blockSparseSoftmax_(values: Tensor | TensorLike, options: BlockSparseSo
  *
  * −Infinity hides an element, and so does anything below −1e38; hidden elements, and so all of a row that sees nothing,
  * give 0 and take no gradient. The row's maximum is subtracted first. Sums run in a fixed order, so that results are the
- * same bit for bit. The CPU computes in float64.
+ * same bit for bit.
+ *
+ * The CPU, WebGPU and WebGL backends have kernels; on the others tfjs's ops do the work, on rows filled up to the longest.
+ * What kernels look up about a layout stays on the backend until `layout.dispose()`.
  *
  * Source: Child et al., "Generating Long Sequences with Sparse Transformers" (2019), and the gradient of Dao et al.,
  * "FlashAttention" (2022), dS = P∘(dP − Σ P∘dP).
