@@ -208,6 +208,22 @@ describeOnBackends('pixelflyDense in a model', () => {
     expect(copy.getConfig()).toEqual(config);
   });
 
+  it('adds the losses of its regularizers', async () => {
+    const regularizers = {
+      kernelRegularizer: tfl.regularizers.l2({l2: 0.5}),
+      biasRegularizer: tfl.regularizers.l1({l1: 2}),
+    };
+    const {model, layer} = makeModel({leading: [1], inputs: 32, units: 16, ...butterfly, rank: 2, ...regularizers});
+    const losses = await Promise.all(layer.calculateLosses().map(async (loss) => (await loss.data())[0]));
+    const sumOf = async (weight: tf.Tensor, of: (value: number) => number) =>
+      Array.from(await weight.data()).reduce((total, value) => total + of(value), 0);
+    const [sparse, lowRankIn, lowRankOut, bias] = layer.getWeights();
+    const halfSquares = [sparse, lowRankIn, lowRankOut].map((weight) => sumOf(weight, (value) => value ** 2 / 2));
+    const expected = await Promise.all([...halfSquares, sumOf(bias, (value) => 2 * Math.abs(value))]);
+    expectWithin('losses', losses, expected, 1e-6 * Math.max(...expected));
+    model.dispose();
+  });
+
   it('is shared by two inputs of a functional model, and freed after its last use', async () => {
     const layer = pixelflyDense({units: 16, blockSize: 8, ...butterfly, rank: 2});
     const [left, right] = [tfl.input({shape: [3, 32]}), tfl.input({shape: [3, 32]})];
@@ -378,6 +394,24 @@ describeOnBackends('pixelflyDense starts', () => {
       expect(first[weight]).not.toEqual(other[weight]);
       expect(first[weight]).not.toEqual(unseeded[weight]);
     }
+  });
+
+  it('from a given initializer, as a dense kernel of which live blocks are taken', async () => {
+    const one = tfl.initializers.constant({value: 1});
+    const {layer, model} = build({
+      units: 21,
+      blockSize: 8,
+      inputShape: [13],
+      butterflySize: 2,
+      factors: 0,
+      kernelInitializer: one,
+    });
+    const places = placesInKernel(layer, 13, 21);
+    const liveInputs = new Int32Array(21);
+    for (const place of places) if (place >= 0) liveInputs[place % 21]++;
+    const expected = places.map((place) => (place < 0 ? 0 : Math.sqrt(13 / liveInputs[place % 21])));
+    expectWithin('sparse kernel', await layer.getWeights()[0].data(), expected, 0);
+    model.dispose();
   });
 
   it('with 0 in the part of edge blocks that lies beyond the kernel, and keeps it', async () => {
