@@ -46,6 +46,7 @@ export default async function configure(config) {
       {pattern: bundle, watched: false},
       served(iife),
       served(join(root, 'node_modules/@tensorflow/tfjs/dist/tf.min.js')),
+      served(join(root, 'node_modules/@tensorflow/tfjs-core/dist/tf-core.min.js')),
       served(join(root, 'node_modules/@tensorflow/tfjs-backend-wasm/dist/*.wasm')),
       served(join(root, 'node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.{wasm,mjs}')),
     ],

@@ -9,11 +9,11 @@ import {build} from 'esbuild';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, 'dist');
 
-/** In a page with script tags tfjs is the global `tf`; every import of tfjs-core means that. */
-const coreFromGlobal = {
-  name: 'tfjs-core from the global tf',
+/** In a page with script tags tfjs is the global `tf`; every import of tfjs-core and tfjs-layers means that. */
+const tfjsFromGlobal = {
+  name: 'tfjs from the global tf',
   setup(bundle) {
-    bundle.onResolve({filter: /^@tensorflow\/tfjs-core$/}, ({path}) => ({path, namespace: 'global-tf'}));
+    bundle.onResolve({filter: /^@tensorflow\/tfjs-(core|layers)$/}, ({path}) => ({path, namespace: 'global-tf'}));
     bundle.onLoad({filter: /.*/, namespace: 'global-tf'}, () => ({contents: 'module.exports = globalThis.tf;'}));
   },
 };
@@ -31,6 +31,6 @@ await build({
   minify: true,
   format: 'iife',
   target: 'es2020',
-  plugins: [coreFromGlobal],
+  plugins: [tfjsFromGlobal],
   logLevel: 'warning',
 });

@@ -2,6 +2,11 @@
 import './require_global_tf.js';
 import * as flash from './index.js';
 
-declare const tf: object;
+declare const tf: {layers?: object};
 
 Object.assign(tf, flash);
+// Beside tfjs-core alone there is no Layer to extend, so the module of the layers must not even start.
+if (tf.layers) {
+  const layers: typeof import('./layers/index.js') = require('./layers/index.js');
+  Object.assign(tf, layers, {layers: {...tf.layers, pixelflyDense: layers.pixelflyDense}});
+}

@@ -1,22 +1,31 @@
 /** tfjs-flash: registers the kernels and gradients, chains the ops onto tensors, and exports the public API. */
 import {registerGradient, registerKernel} from '@tensorflow/tfjs-core';
 import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
+import {cpuBlockSparseSoftmaxKernels} from '../kernels/cpu/block_sparse_softmax.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
+import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
+import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_softmax.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
+import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 
 for (const kernel of [...cpuKernels, ...webgpuKernels, ...webglKernels]) registerKernel(kernel);
 for (const kernel of [cpuBlockSparseMatMul, webgpuBlockSparseMatMul, webglBlockSparseMatMul]) registerKernel(kernel);
-for (const gradient of [...flashAttentionGradients, blockSparseMatMulGradient]) registerGradient(gradient);
+for (const kernels of [cpuBlockSparseSoftmaxKernels, webgpuBlockSparseSoftmaxKernels, webglBlockSparseSoftmaxKernels]) {
+  for (const kernel of kernels) registerKernel(kernel);
+}
+for (const gradient of [...flashAttentionGradients, blockSparseMatMulGradient, ...blockSparseSoftmaxGradients])
+  registerGradient(gradient);
 chainFlashAttention();
 
 export type {BlockSparseMode} from './kernel_names.js';
 export {type BlockSparseMatMulOptions, blockSparseMatMul} from './ops/block_sparse_mat_mul.js';
+export {type BlockSparseSoftmaxOptions, blockSparseSoftmax} from './ops/block_sparse_softmax.js';
 export {
   type AttentionWithLse,
   type FlashAttentionOptions,

@@ -119,3 +119,28 @@ export type BlockSparseMatMulAttrs = {
 
 /** op(a)·op(b). Output: dense [batch, heads, rows, columns], or in mode 'sdd' the values of the live blocks. */
 export const BlockSparseMatMul = 'BlockSparseMatMul';
+
+/** Inputs of the softmax over live blocks: `values` [batch, nnz, row size, column size] float32, in the layout's order. */
+export type BlockSparseSoftmaxInputs = {values: TensorInfo};
+
+export type BlockSparseSoftmaxAttrs = {
+  layout: BlockLayout;
+  /** Factor on the values before anything else. Values below {@link HIDDEN_BELOW} are hidden before it. */
+  scale: number;
+  /** Hides column j from row i where j > i + columns − rows of the layout. */
+  causal: boolean;
+};
+
+/** Softmax along each row of the sparse matrix, over its visible elements; 0 where hidden. Output: shaped as values. */
+export const BlockSparseSoftmax = 'BlockSparseSoftmax';
+
+/** Both shaped as the values of {@link BlockSparseSoftmax}. */
+export type BlockSparseSoftmaxBackwardInputs = {
+  probabilities: TensorInfo;
+  dProbabilities: TensorInfo;
+};
+
+export type BlockSparseSoftmaxBackwardAttrs = {layout: BlockLayout};
+
+/** P∘(dP − Σ_row P∘dP): the gradient for the scaled values. Defined for any P, not only for probabilities. */
+export const BlockSparseSoftmaxBackward = 'BlockSparseSoftmaxBackward';

@@ -1,6 +1,20 @@
 /**
- * Drop-in namespace: all of TensorFlow.js plus the ops of this package, so that changing
+ * Drop-in namespace: all of TensorFlow.js plus the ops and layers of this package, so that changing
  * `import * as tf from '@tensorflow/tfjs'` to `import * as tf from 'tfjs-flash/tf'` is the whole migration.
  */
+import * as tfjs from '@tensorflow/tfjs';
+import {pixelflyDense} from './layers/index.js';
+
 export * from '@tensorflow/tfjs';
 export * from './index.js';
+export * from './layers/index.js';
+
+/** `tf.layers` of TensorFlow.js, and the layers of this package. */
+export const layers: typeof tfjs.layers & {pixelflyDense: typeof pixelflyDense} = {...tfjs.layers, pixelflyDense};
+
+/** The classes of `tf.layers`, as types. */
+export declare namespace layers {
+  type Layer = tfjs.layers.Layer;
+  type RNN = tfjs.layers.RNN;
+  type RNNCell = tfjs.layers.RNNCell;
+}

@@ -139,7 +139,7 @@ function countOf({productCase: {leading = [], heads = 1}}: Problem): number {
 }
 
 /** Where the elements of live blocks lie in a dense [count, rows, columns]; values of shared blocks come again. */
-function placesOf({layout}: Problem, count: number): number[] {
+export function placesOf(layout: BlockLayout, count: number): number[] {
   const {heads, rowBlocks, colBlocks, blockSize, shape} = layout;
   const places: number[] = [];
   for (let matrix = 0; matrix < count; matrix++) {
@@ -162,7 +162,7 @@ function spread(problem: Problem, {shape, values, isSparse}: Matrix): {shape: nu
   const count = countOf(problem);
   if (!isSparse) return {shape: [count, ...shape.slice(-2)], values};
   const dense = new Float32Array(count * problem.layout.shape[0] * problem.layout.shape[1]);
-  placesOf(problem, count).forEach((place, i) => {
+  placesOf(problem.layout, count).forEach((place, i) => {
     dense[place] = values[i % values.length];
   });
   return {shape: [count, ...problem.layout.shape], values: dense};
@@ -172,7 +172,7 @@ function spread(problem: Problem, {shape, values, isSparse}: Matrix): {shape: nu
 function pick(problem: Problem, {values, isSparse}: Matrix, dense: ArrayLike<number>): ArrayLike<number> {
   if (!isSparse) return dense;
   const picked = new Float64Array(values.length);
-  placesOf(problem, countOf(problem)).forEach((place, i) => {
+  placesOf(problem.layout, countOf(problem)).forEach((place, i) => {
     picked[i % values.length] += dense[place];
   });
   return picked;

@@ -20,6 +20,7 @@ const root = dirname(here);
 const SERVED = [
   'dist/tfjs-flash.min.js',
   'node_modules/@tensorflow/tfjs/dist/tf.min.js',
+  'node_modules/@tensorflow/tfjs-core/dist/tf-core.min.js',
   'node_modules/@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm.wasm',
   'node_modules/@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm-simd.wasm',
   'node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm',

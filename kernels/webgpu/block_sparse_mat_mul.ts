@@ -2,6 +2,7 @@
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import {type KernelConfig, type TensorInfo, util} from '@tensorflow/tfjs-core';
 import {BlockSparseMatMul, type BlockSparseMatMulAttrs, type BlockSparseMatMulInputs} from '../../src/kernel_names.js';
+import type {BlockLayout} from '../../src/sparsity/block_layout.js';
 import {type BlockSparseSizes, blockSparseSizes, swapIf} from '../block_sparse_sizes.js';
 import {placeTable, walkTable} from '../layout_tables.js';
 import {
@@ -86,16 +87,20 @@ function sparseProduct(
   const [outerTile, freeTile] = sparseLeft ? [tile.rows, tile.columns] : [tile.columns, tile.rows];
   const outerBlocks = (sparseLeft ? sizes.rows : sizes.columns) / outerSize;
   const freeTiles = Math.ceil((sparseLeft ? sizes.columns : sizes.rows) / freeTile);
-  const walk = layout.indexBuffer(backend, `walk ${walksColumns ? 'columns' : 'rows'}`, () => {
-    const values = walkTable(layout, walksColumns);
-    return {shape: [values.length], values};
-  });
   dispatch(backend, {
     key: `sparse product ${JSON.stringify([variant, tile])}`,
     makeShader: () => sparseProductShader(variant, tile),
-    tensors: {left: a, right: b, out: product, walk},
+    tensors: {left: a, right: b, out: product, walk: walkBuffer(backend, layout, walksColumns)},
     uniforms: productParams(sizes, layout.nnz, outerBlocks, sparse.values.shape[0] === 1, freeTiles),
     workgroups: outerBlocks * Math.ceil(outerSize / outerTile) * freeTiles * sizes.batch * sizes.heads,
+  });
+}
+
+/** The table of walkTable on the backend. */
+export function walkBuffer(backend: WebGPUBackend, layout: BlockLayout, walksColumns: boolean): TensorInfo {
+  return layout.indexBuffer(backend, `walk ${walksColumns ? 'columns' : 'rows'}`, () => {
+    const values = walkTable(layout, walksColumns);
+    return {shape: [values.length], values};
   });
 }
 

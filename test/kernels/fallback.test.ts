@@ -8,6 +8,7 @@ import {type AttentionCase, attentionCases, describeCase} from '../attention_cas
 import {expectRight} from '../attention_results.js';
 import {restoreBackendAfterwards} from '../backends.js';
 import {expectProductRight, productCases} from '../block_sparse_results.js';
+import {expectSoftmaxRight, softmaxCases} from '../block_sparse_softmax_results.js';
 
 describe('On the wasm backend', () => {
   restoreBackendAfterwards();
@@ -29,6 +30,14 @@ describe('On the wasm backend', () => {
     it(`flashAttention agrees with float64: ${describeCase(attentionCase)}`, async () => {
       const {numTensors} = tf.memory();
       await expectRight(attentionCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const softmaxCase of softmaxCases) {
+    it(`blockSparseSoftmax agrees with float64: ${JSON.stringify(softmaxCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectSoftmaxRight(softmaxCase);
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }

@@ -34,6 +34,8 @@ describe('The example at', () => {
       'registerFlashBackend(',
       'BlockLayout.',
       'blockSparseMatMul(',
+      'blockSparseSoftmax(',
+      'pixelflyDense(',
     ]) {
       expect(code).toContain(`tf.${name}`);
     }

@@ -1,17 +1,28 @@
-/** `tfjs-flash/tf` is all of TensorFlow.js and the ops of this package. */
+/** `tfjs-flash/tf` is all of TensorFlow.js, and the ops and layers of this package. */
 import * as tfjs from '@tensorflow/tfjs';
 import * as flash from '../../src/index.js';
+import * as flashLayers from '../../src/layers/index.js';
 import * as tf from '../../src/tf.js';
 
-const [tfjsExports, flashExports, exports] = [tfjs, flash, tf].map((names): Record<string, unknown> => ({...names}));
+const [tfjsExports, flashExports, exports] = [tfjs, {...flash, ...flashLayers}, tf].map(
+  (names): Record<string, unknown> => ({...names}),
+);
 
 describe('The drop-in namespace', () => {
   it('has everything of @tensorflow/tfjs, unchanged', () => {
     expect(Object.keys(tfjsExports).length).toBeGreaterThan(300);
-    for (const [name, value] of Object.entries(tfjsExports)) expect(exports[name]).withContext(name).toBe(value);
+    const {layers, ...others} = tfjsExports;
+    for (const [name, value] of Object.entries(others)) expect(exports[name]).withContext(name).toBe(value);
+    expect(tf.layers).toEqual({...(layers as typeof tfjs.layers), pixelflyDense: flashLayers.pixelflyDense});
   });
 
-  it('has the ops of this package', () => {
+  it('has layers that are those of tfjs', () => {
+    const layer: tf.layers.Layer = tf.layers.pixelflyDense({units: 8, density: 1});
+    expect(layer).toBeInstanceOf(tfjs.layers.Layer);
+    expect(layer).toBeInstanceOf(tf.PixelflyDense);
+  });
+
+  it('has the ops and layers of this package', () => {
     for (const [name, value] of Object.entries(flashExports)) expect(exports[name]).withContext(name).toBe(value);
   });
 

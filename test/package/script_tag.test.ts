@@ -1,6 +1,7 @@
 /** The bundle for script tags, in a page of its own. */
 
 const TFJS = '/node_modules/@tensorflow/tfjs/dist/tf.min.js';
+const TFJS_CORE = '/node_modules/@tensorflow/tfjs-core/dist/tf-core.min.js';
 const FLASH = '/dist/tfjs-flash.min.js';
 
 /** What the page's `tf` is used for here. */
@@ -29,6 +30,29 @@ describe('The bundle for script tags', () => {
     expect(dq.shape).toEqual(q.shape);
     expect(typeof tf.flashAttentionWithLse).toBe('function');
     expect(typeof tf.registerFlashBackend).toBe('function');
+  });
+
+  it('adds the layers to tf and tf.layers', async () => {
+    const {window, errors} = await load(frame, TFJS, FLASH);
+    const {tf} = window;
+    expect(errors).toEqual([]);
+    await tf.setBackend('cpu');
+    const layer = tf.layers.pixelflyDense({units: 8, density: 1, blockSize: 4, inputShape: [16]});
+    expect(layer instanceof tf.layers.Layer).toBe(true);
+    const model = tf.sequential({
+      layers: [layer, tf.pixelflyDense({units: 2, blockSize: 2, butterflySize: 1, factors: 0})],
+    });
+    model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
+    const {history} = await model.fit(tf.ones([4, 16]), tf.ones([4, 2]), {epochs: 2, verbose: 0});
+    expect(history.loss[1]).toBeLessThan(history.loss[0] as number);
+  });
+
+  it('adds the ops where tfjs-core is without layers', async () => {
+    const {window, errors} = await load(frame, TFJS_CORE, FLASH);
+    expect(errors).toEqual([]);
+    expect(typeof window.tf.flashAttention).toBe('function');
+    expect(window.tf.layers).toBeUndefined();
+    expect(window.tf.pixelflyDense).toBeUndefined();
   });
 
   it('says what is missing where tfjs is not loaded', async () => {
