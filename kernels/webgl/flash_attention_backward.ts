@@ -3,7 +3,19 @@
  * recomputed from softmaxStats, then their gradient, then the sums that make dQ, dK and dV, or the gradient of one of the biases.
  */
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
-import {add, concat, type KernelFunc, reshape, sum, type Tensor, type TensorInfo, tidy} from '@tensorflow/tfjs-core';
+import {
+  add,
+  concat,
+  type KernelFunc,
+  pad,
+  reshape,
+  slice,
+  sum,
+  type Tensor,
+  type Tensor4D,
+  type TensorInfo,
+  tidy,
+} from '@tensorflow/tfjs-core';
 import type {FlashAttentionAttrs, FlashAttentionBackwardInputs} from '../../src/kernel_names.js';
 import {AttentionRun, inCallOrder} from './attention_run.js';
 import {type KeyChunk, keyChunks, WHOLE} from './key_chunks.js';
@@ -109,10 +121,32 @@ export const flashAttentionSlopesBackward: KernelFunc = (call) => {
   const [total] = overScoreGradients(call, 'scores', useChunk, (run) => {
     const program = slopeSharesProgram(dSoftmaxStats !== undefined);
     const shares = run.make(program, run.rowShape, {dScoreSums, probabilitySums, dSoftmaxStats}, WHOLE);
-    return [tidy(() => reshape(sum(run.handOver(shares), shape[0] === 1 ? [0, 2, 3] : [2, 3]), shape))];
+    return [
+      tidy(() => {
+        const perHead = sumRows(slice(run.handOver(shares) as Tensor4D, [0, 0, 0, 0], [-1, -1, -1, 1]));
+        return reshape(shape[0] === 1 ? sum(perHead, 0) : perHead, shape);
+      }),
+    ];
   });
   return total;
 };
+
+/**
+ * [B, H, Sq, 1] → [B, H], four rows at a time, and of their sums four at a time: tfjs's own sum adds up a hundred in a
+ * row, and rows of either sign leave little of the total.
+ */
+function sumRows(shares: Tensor4D): Tensor {
+  const [batch, heads, rows] = shares.shape;
+  if (rows === 1) return reshape(shares, [batch, heads]);
+  const groups = Math.ceil(rows / 4);
+  const padded = pad(shares, [
+    [0, 0],
+    [0, 0],
+    [0, 4 * groups - rows],
+    [0, 0],
+  ]);
+  return sumRows(sum<Tensor4D>(reshape(padded, [batch, heads, groups, 4]), 3, true));
+}
 
 /** dS of all chunks, summed to the shape of the bias by tfjs's own reductions. */
 function biasGradient(call: KernelCall, biasShape: number[]): TensorInfo {
