@@ -187,6 +187,11 @@ export function butterflyOf({
   return undefined;
 }
 
+/** The rank of the layer's low-rank term: with it, that has a quarter of the layer's parameters. */
+export function rankOf({size, density}: MatrixProblem): number {
+  return Math.max(8, Math.round((size * density) / 6 / 8) * 8);
+}
+
 /** Small enough in batch and heads that the unfused score matrix of the shorter one exists at all. */
 function memoryProblems(passesBySize: Record<number, readonly Pass[]>): AttentionProblem[] {
   const problems: AttentionProblem[] = [];
@@ -251,7 +256,8 @@ export function caseName({contender, ...problem}: BenchCase): string {
 export function flopCount(problem: Problem, contender: Contender): number {
   const forward = problem.pass === 'forward';
   if (problem.kind !== 'attention') {
-    return (forward ? 2 : 6) * problem.size ** 3 * (contender === 'sparse' ? problem.density : 1);
+    const lowRank = problem.kind === 'layer' ? (2 * rankOf(problem)) / problem.size : 0;
+    return (forward ? 2 : 6) * problem.size ** 3 * (contender === 'sparse' ? problem.density + lowRank : 1);
   }
   const {batch, heads, sequence, depth, causal} = problem;
   return ((forward ? 4 : 14) * batch * heads * sequence * sequence * depth) / (causal ? 2 : 1);

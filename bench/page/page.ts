@@ -6,7 +6,7 @@ import type {BenchCase} from '../cases.js';
 import type {BenchPage, Measurement, Outcome} from '../measurement.js';
 import {attentionSubject} from './attention_subject.js';
 import {describeAdapter, type OpenBackend, openBackend} from './backend.js';
-import {productSubject} from './matrix_subject.js';
+import {layerSubject, productSubject} from './matrix_subject.js';
 import type {Subject} from './subject.js';
 import {finished, timeCall} from './timing.js';
 
@@ -56,7 +56,14 @@ async function measureOn(backend: OpenBackend, benchCase: BenchCase): Promise<Me
 }
 
 function subjectOf(backend: OpenBackend, benchCase: BenchCase): Subject {
-  return benchCase.kind === 'attention' ? attentionSubject(backend, benchCase) : productSubject(backend, benchCase);
+  switch (benchCase.kind) {
+    case 'attention':
+      return attentionSubject(backend, benchCase);
+    case 'product':
+      return productSubject(backend, benchCase);
+    case 'layer':
+      return layerSubject(backend, benchCase);
+  }
 }
 
 function messageOf(error: unknown): string {
