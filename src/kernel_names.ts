@@ -60,10 +60,12 @@ export type FlashAttentionAttrs = {
 /**
  * Attention forward. Outputs: output [B, H, Sq, Dv] (in `order`), and softmaxStats [B, H, Sq, 2], two numbers per row:
  *
- * - lse;
- * - the normalizer, the sum of exp(score − lse) over the keys that the row sees: 1 but for the rounding of lse.
- *   Probabilities recomputed from lse alone would all be off by that rounding, a relative 2⁻²⁴·|lse|, and a gradient that
- *   sums over whole rows, that of a slope for one, would add it up.
+ * - a reference near the row's scores, the largest of them for one;
+ * - the sum of exp(score − reference) over the keys that the row sees, so that lse = reference + log(sum).
+ *
+ * Two numbers, because probabilities recomputed from lse alone would all be off by its rounding, a relative 2⁻²⁴·|lse|,
+ * and a gradient that sums over whole rows, that of a slope for one, would add it up. The largest score, because
+ * exp(score − reference) rounds the less, the smaller the difference.
  *
  * A row that sees no key has {@link LOWEST_FLOAT32} and 1.
  */
@@ -71,7 +73,7 @@ export const FlashAttention = 'FlashAttention';
 
 /**
  * Inputs of both backward kernels: those of the forward pass, its outputs, and the gradients that arrive at them.
- * `dSoftmaxStats` is there only where `lseHasGradient`, and is 0 for the normalizer.
+ * `dSoftmaxStats` is there only where `lseHasGradient`; its first number is the gradient of lse, its second follows from it.
  */
 export type FlashAttentionBackwardInputs = FlashAttentionInputs & {
   output: TensorInfo;

@@ -7,7 +7,8 @@ import {type Attend, type AttentionResults, attentionOf, forwardCall, gradientCa
 import {randomInputs, upload, uploadInputs} from './inputs.js';
 import type {Subject} from './subject.js';
 
-export function attentionSubject(backend: OpenBackend, problem: AttentionProblem & {contender: Contender}): Subject {
+export function attentionSubject(backend: OpenBackend, given: AttentionProblem & {contender: Contender}): Subject {
+  const problem = given.contender === 'dense' ? {...given, layoutBlock: undefined} : given;
   const values = randomInputs(problem);
   const inputs = uploadInputs(backend, problem, values);
   const isForward = problem.pass === 'forward';

@@ -51,7 +51,7 @@ function gradients(call: CpuCall): AttentionGradients {
   return attentionBackward(problem, read(backend, inputs.dOutput), dLse);
 }
 
-/** (lse, normalizer) of each row, though the backward kernels here recompute both. */
+/** lse as the reference, and the sum that its rounding leaves; the backward kernels here recompute both. */
 function softmaxStats(lse: Float64Array): Float64Array {
   const stats = new Float64Array(2 * lse.length);
   lse.forEach((value, row) => {

@@ -62,7 +62,7 @@ function forward(inputs: FlashAttentionInputs, attrs: FlashAttentionAttrs): Tens
     return {rows: [ungroupHeads(matMulEach(groupHeads(dropped, sizes), v), sizes), softmax.lse], terms: []};
   });
   const [output, lse] = rows;
-  // The backward kernels here recompute each row's softmax, so nothing hangs on the normalizer.
+  // The backward kernels here recompute each row's softmax, so nothing hangs on the sum.
   const softmaxStats = stack([lse, onesLike(lse)], 3);
   return [exchangeOrder(output, attrs.order), softmaxStats];
 }

@@ -46,7 +46,7 @@ void main() {
   };
 }
 
-/** Forward: (lse, normalizer) of both rows, from the statistics of all chunks. */
+/** Forward: softmaxStats of both rows, from the running (maximum, sum) of all chunks. */
 export function softmaxStatsProgram(): PackedProgram {
   return {
     inputs: ['stats'],
@@ -54,15 +54,9 @@ export function softmaxStatsProgram(): PackedProgram {
 ${textureAccess}
 void main() {
   vec4 stats4 = ${texel('stats', 'outputTexel()')};
-  vec2 maximum = stats4.xz;
-  vec2 sum = stats4.yw;
-  vec2 lse = maximum + log(sum);
-  vec2 normalizer = sum * exp(maximum - lse);
   // The largest term of a sum is exp(0), so only a row that saw nothing has less; NaN is not less than anything.
-  bvec2 unseen = lessThan(sum, vec2(0.5));
-  lse = mix(lse, vec2(${LOWEST_FLOAT32}), unseen);
-  normalizer = mix(normalizer, vec2(1.0), unseen);
-  setOutput(vec4(lse.x, normalizer.x, lse.y, normalizer.y));
+  bvec4 unseen = lessThan(stats4.yyww, vec4(0.5));
+  setOutput(mix(stats4, vec4(${LOWEST_FLOAT32}, 1.0, ${LOWEST_FLOAT32}, 1.0), unseen));
 }`,
   };
 }

@@ -49,7 +49,7 @@ void main() {
 }
 
 /**
- * Probabilities of the backward pass, P = exp(S − lse) / normalizer, recomputed from softmaxStats. Those that dropout drops are stored as −P:
+ * Probabilities of the backward pass, P = exp(S − reference) / sum, recomputed from softmaxStats. Those that dropout drops are stored as −P:
  * the gradient of the scores needs them, that of the values must not have them.
  */
 export function probabilitiesProgram(variant: AttentionVariant): PackedProgram {

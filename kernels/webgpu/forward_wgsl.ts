@@ -185,11 +185,11 @@ ${entryPoint(
     ${lines(
       tile.threadRows,
       (i) => `if (${queryOf(i)} < params.queries) {
-      let lse = maximum${i} * ${Math.LN2} + log(sum${i});
-      // With lse as the backward kernels will read it.
-      let normalizer = sum${i} * exp2(maximum${i} - lse * ${LOG2_E});
+      let reference = maximum${i} * ${Math.LN2};
+      // With the reference as the backward kernels will read it.
+      let sum = sum${i} * exp2(maximum${i} - reference * ${LOG2_E});
       softmaxStats[head.index * params.queries + ${queryOf(i)}] =
-        select(vec2f(${LOWEST_FLOAT32}, 1.0), vec2f(lse, normalizer), visible${i});
+        select(vec2f(${LOWEST_FLOAT32}, 1.0), vec2f(reference, sum), visible${i});
     }`,
     )}
   }`,

@@ -2,10 +2,10 @@
  * What the backward kernels need to know of each query row, in one buffer `stats` of vec4f:
  *
  * - entry n: (slope, query length, key length, 0) of head n, the head table of head_table.ts;
- * - entry B·H + row: (lse as a score, 1 / normalizer, delta, dLse), with delta = Σ dOutput·output − dLse.
+ * - entry B·H + row: (reference as a score, 1 / sum, delta, dLse), with delta = Σ dOutput·output − dLse.
  *
  * Gradients share a binding this way because they come close to the 8 storage buffers of the default limits. A row that
- * saw no key gets an lse so high that every probability recomputed from it is 0.
+ * saw no key gets a reference so high that every probability recomputed from it is 0.
  */
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import type {TensorInfo} from '@tensorflow/tfjs-core';
@@ -100,10 +100,10 @@ ${entryPoint(
   }
   let dLse = ${hasDLse ? 'dSoftmaxStats[row].x' : '0.0'};
   let delta = dot(sums, vec4f(1.0)) - dLse;
-  let lse = softmaxStats[row].x;
-  let normalizer = softmaxStats[row].y;
-  let seen = lse > ${HIDDEN_BELOW} || lse != lse;
-  let ofRow = vec4f(lse * ${LOG2_E}, 1.0 / normalizer, delta, dLse);
+  let reference = softmaxStats[row].x;
+  let sum = softmaxStats[row].y;
+  let seen = reference > ${HIDDEN_BELOW} || reference != reference;
+  let ofRow = vec4f(reference * ${LOG2_E}, 1.0 / sum, delta, dLse);
   stats[headCount + row] = select(${UNSEEN}, ofRow, seen);`,
 )}`,
   );

@@ -1,6 +1,6 @@
 /**
  * WGSL that recomputes one tile of probabilities and makes its gradient, the common core of all backward kernels
- * (FlashAttention, algorithm 4): P = exp(S − lse) / normalizer, dP = dO·Vᵀ, dS = P ∘ (dP − delta).
+ * (FlashAttention, algorithm 4): P = exp(S − reference) / sum, dP = dO·Vᵀ, dS = P ∘ (dP − delta).
  *
  * The tile's rows are queries in the kernels for dQ and dBias and keys in the one for dK and dV, so that each kernel
  * accumulates along its rows and none needs atomics. What follows calls the two sides "rows" and "columns".
@@ -165,7 +165,7 @@ function eachQuad(tile: TileSizes, code: (i: number, n: number) => string): stri
 }
 
 /**
- * From dots and dP to P and dS, one quad. `query`, `key`, `lse`, `share` (of the normalizer: 1 / it), `delta` and, with
+ * From dots and dP to P and dS, one quad. `query`, `key`, `reference`, `share` (1 / sum), `delta` and, with
  * dropout, `keep` are in scope.
  */
 function gradientOfQuad(
@@ -182,7 +182,7 @@ function gradientOfQuad(
   var scores = scoresOf(head, ${s}, query, key);
   if (hidden) { scores = hideInvisible(head, scores, query, key); }
   ${hideDeadIn(variant, tile, 'scores = hideDead(head, scores, query, key);')}
-  let p = exp2(scores - lse) * share;
+  let p = exp2(scores - reference) * share;
   ${gradientOf === 'nothing' ? '' : gradient}
   ${s} = p${gradientOf === 'scores' ? '' : keep};`;
 }
@@ -195,7 +195,7 @@ ${eachQuad(
   (i, n) => `
   let query = vec4i(i32(${firstRow(tile, i)}));
   let key = ${columnsOfQuad(tile, n)};
-  let lse = rowStats${i}.x;
+  let reference = rowStats${i}.x;
   let share = rowStats${i}.y;
   let delta = rowStats${i}.z;
   ${variant.dropout ? `let keep = keepOf(head, u32(query.x), ${columnQuad(tile, n)});` : ''}
@@ -209,7 +209,7 @@ function probabilitiesOfKeyRows(variant: AttentionVariant, tile: TileSizes, grad
     quads,
     (n) => `
 ${lines(4, (c) => `let stats${c}_${n} = statsOf(head, 4u * ${columnQuad(tile, n)} + ${c}u);`)}
-let lse${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.x`)});
+let reference${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.x`)});
 let share${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.y`)});
 let delta${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.z`)});`,
   );
@@ -234,7 +234,7 @@ ${eachQuad(
   (i, n) => `
   let query = ${columnsOfQuad(tile, n)};
   let key = vec4i(i32(${firstRow(tile, i)}));
-  let lse = lse${n};
+  let reference = reference${n};
   let share = share${n};
   let delta = delta${n};
   ${variant.dropout ? `let keep = ${keepOfRow(i, n)};` : ''}

@@ -126,9 +126,9 @@ const shape = (
 export const productTable: Record<'wide' | 'narrow', Record<'sparse' | 'sampled', ProductShape[]>> = {
   wide: {
     // Small blocks get more of the free side, so that a tile still feeds a workgroup.
-    sparse: [shape(64, 64, 4, 4, 16), shape(32, 64, 4, 4, 16), shape(16, 128, 4, 4, 16), shape(8, 128, 4, 4, 16)],
+    sparse: [shape(64, 64, 8, 4, 16), shape(32, 64, 8, 4, 16), shape(16, 128, 4, 4, 16), shape(8, 128, 4, 4, 16)],
     // Small tiles give their invocations fewer rows, so that a SIMD group has fewer idle lanes.
-    sampled: [shape(64, 64, 4, 4, 16), shape(32, 32, 4, 4, 16), shape(16, 16, 2, 4, 16), shape(8, 8, 1, 4, 16)],
+    sampled: [shape(64, 64, 8, 4, 16), shape(32, 32, 4, 4, 16), shape(16, 16, 2, 4, 16), shape(8, 8, 1, 4, 16)],
   },
   narrow: {
     sparse: [shape(32, 32, 8, 8, 16), shape(16, 32, 8, 8, 16), shape(8, 32, 8, 8, 16)],

@@ -1,6 +1,8 @@
 /** The ops `flashAttention` and `flashAttentionWithLse`. */
 import {
+  add,
   engine,
+  log,
   type NamedAttrMap,
   type NamedTensorMap,
   op,
@@ -31,6 +33,7 @@ export interface AttentionWithLse<T extends Tensor3D | Tensor4D = Tensor4D> {
   lse: T extends Tensor3D ? Tensor2D : Tensor3D;
 }
 
+/** The kernel's outputs, of rank 4. */
 function attend(
   opName: string,
   lseHasGradient: boolean,
@@ -38,17 +41,17 @@ function attend(
   k: Tensor | TensorLike,
   v: Tensor | TensorLike,
   options: FlashAttentionOptions = {},
-): {output: Tensor; lse: Tensor} {
+): {rank: 3 | 4; output: Tensor; softmaxStats: Tensor} {
   const {rank, inputs, attrs} = prepareAttention(opName, lseHasGradient, q, k, v, options);
   registerFallbackKernels(engine().backendName);
-  const [output, softmaxStats] = engine().runKernel(
-    FlashAttention,
-    asSavable(inputs),
-    attrs as unknown as NamedAttrMap,
-  ) as Tensor[];
-  const lse = reshape(slice(softmaxStats, [0, 0, 0, 0], [-1, -1, -1, 1]), softmaxStats.shape.slice(0, 3));
-  if (rank === 4) return {output, lse};
-  return {output: reshape(output, output.shape.slice(1)), lse: reshape(lse, lse.shape.slice(1))};
+  const namedAttrs = attrs as unknown as NamedAttrMap;
+  const [output, softmaxStats] = engine().runKernel(FlashAttention, asSavable(inputs), namedAttrs) as Tensor[];
+  return {rank, output, softmaxStats};
+}
+
+/** Takes away the batch axis that a call without one was given. */
+function withoutBatch(rank: 3 | 4, result: Tensor): Tensor {
+  return rank === 4 ? result : reshape(result, result.shape.slice(1));
 }
 
 /**
@@ -65,7 +68,8 @@ function flashAttention_<T extends Tensor3D | Tensor4D = Tensor4D>(
   v: Tensor | TensorLike,
   options?: FlashAttentionOptions,
 ): T {
-  return attend('flashAttention', false, q, k, v, options).output as T;
+  const {rank, output} = attend('flashAttention', false, q, k, v, options);
+  return withoutBatch(rank, output) as T;
 }
 
 function flashAttentionWithLse_<T extends Tensor3D | Tensor4D = Tensor4D>(
@@ -74,7 +78,10 @@ function flashAttentionWithLse_<T extends Tensor3D | Tensor4D = Tensor4D>(
   v: Tensor | TensorLike,
   options?: FlashAttentionOptions,
 ): AttentionWithLse<T> {
-  return attend('flashAttentionWithLse', true, q, k, v, options) as AttentionWithLse<T>;
+  const {rank, output, softmaxStats} = attend('flashAttentionWithLse', true, q, k, v, options);
+  const [reference, sum] = [0, 1].map((i) => slice(softmaxStats, [0, 0, 0, i], [-1, -1, -1, 1]));
+  const lse = reshape(add(reference, log(sum)), softmaxStats.shape.slice(0, 3));
+  return {output: withoutBatch(rank, output), lse: withoutBatch(rank, lse)} as AttentionWithLse<T>;
 }
 
 /**
