@@ -45,7 +45,18 @@ export interface MatrixProblem extends AnyProblem {
   density: number;
 }
 
-export type Problem = AttentionProblem | MatrixProblem;
+/** Training a small causal transformer whose projections are pixelflyDense or tf.layers.dense. */
+export interface TrainingProblem extends AnyProblem {
+  kind: 'training';
+  /** Of the activations; feed-forward nets are four times as wide. */
+  width: number;
+  batch: number;
+  sequence: number;
+  steps: number;
+  blockSize: number;
+}
+
+export type Problem = AttentionProblem | MatrixProblem | TrainingProblem;
 
 export type BenchCase = Problem & {
   contender: Contender;
@@ -74,8 +85,8 @@ export interface Filter {
 }
 
 /** What a table is about. */
-export type Kind = 'attention' | 'sparse attention' | 'product' | 'layer';
-export const kinds: readonly Kind[] = ['attention', 'sparse attention', 'product', 'layer'];
+export type Kind = 'attention' | 'sparse attention' | 'product' | 'layer' | 'training';
+export const kinds: readonly Kind[] = ['attention', 'sparse attention', 'product', 'layer', 'training'];
 
 export function kindOf(problem: Problem): Kind {
   return problem.kind === 'attention' && problem.layoutBlock ? 'sparse attention' : problem.kind;
@@ -118,6 +129,7 @@ function softwareSuite(filter: Filter) {
   const sparse = [
     ...sparseAttention(filter, filter.sizes ?? [2048], {batch: 1, heads: 4, depth: 64}),
     ...matrixProblems(filter, filter.sizes ?? [1024, 2048], [32, 64], [1 / 8, 1 / 4]),
+    ...trainingProblems(filter, filter.sizes ?? [256], {batch: 2, sequence: 64, steps: 100, blockSize: 32}),
   ];
   return {problems: [...timed, ...memory, ...sparse], limitSeconds: 300};
 }
@@ -134,6 +146,12 @@ function gpuSuite(filter: Filter) {
   const sparse = [
     ...sparseAttention(filter, filter.sizes ?? [4096, 16384], {batch: 1, heads: 32, depth: 64}),
     ...matrixProblems(filter, filter.sizes ?? [512, 1024, 2048, 4096, 8192], [32, 64], [1 / 16, 1 / 8, 1 / 4, 1 / 2]),
+    ...trainingProblems(filter, filter.sizes ?? [512, 1024, 2048], {
+      batch: 16,
+      sequence: 256,
+      steps: 400,
+      blockSize: 64,
+    }),
   ];
   return {problems: [...timed, ...memory, ...sparse], limitSeconds: 60};
 }
@@ -171,6 +189,18 @@ function matrixProblems(
         ),
       ),
     ),
+  );
+}
+
+function trainingProblems(
+  {backends}: Filter,
+  widths: readonly number[],
+  shape: {batch: number; sequence: number; steps: number; blockSize: number},
+): TrainingProblem[] {
+  return backends.flatMap((backend) =>
+    widths.map((width): TrainingProblem => {
+      return {kind: 'training', backend, pass: 'forward+backward', width, ...shape, timed: true};
+    }),
   );
 }
 
@@ -218,12 +248,18 @@ function combine(
   );
 }
 
+/** What the option --sizes is about. */
+function sizeOf(problem: Problem): number {
+  if (problem.kind === 'training') return problem.width;
+  return problem.kind === 'attention' ? problem.sequence : problem.size;
+}
+
 function matches(problem: Problem, filter: Filter): boolean {
   return (
     filter.kinds.includes(kindOf(problem)) &&
     filter.backends.includes(problem.backend) &&
     filter.passes.includes(problem.pass) &&
-    (filter.sizes?.includes(problem.kind === 'attention' ? problem.sequence : problem.size) ?? true) &&
+    (filter.sizes?.includes(sizeOf(problem)) ?? true) &&
     (problem.kind !== 'attention' ||
       (filter.causal.includes(problem.causal) && filter.depths.includes(problem.depth))) &&
     (filter.only === undefined || problemName(problem).includes(filter.only))
@@ -233,6 +269,7 @@ function matches(problem: Problem, filter: Filter): boolean {
 /** For example `webgpu forward causal B1 H4 S512 D64`, or `webgpu product forward n1024 b32 density 0.25`. */
 export function problemName(problem: Problem): string {
   const {backend, pass, timed} = problem;
+  if (problem.kind === 'training') return `${backend} training width ${problem.width}, ${problem.steps} steps`;
   if (problem.kind !== 'attention') {
     return `${backend} ${problem.kind} ${pass} n${problem.size} b${problem.blockSize} density ${problem.density}`;
   }
@@ -244,7 +281,7 @@ export function problemName(problem: Problem): string {
 
 /** The same for all problems on which a contender does the same: the dense one does not care about blocks. */
 export function caseName({contender, ...problem}: BenchCase): string {
-  const isDenseMatrix = contender === 'dense' && problem.kind !== 'attention';
+  const isDenseMatrix = contender === 'dense' && (problem.kind === 'product' || problem.kind === 'layer');
   return `${contender} ${isDenseMatrix ? problemName({...problem, blockSize: 0, density: 1}) : problemName(problem)}`;
 }
 
@@ -253,7 +290,7 @@ export function caseName({contender, ...problem}: BenchCase): string {
  * causal, and five in the backward pass, which is 2.5 times as many. Matrices: one product forward, two backward, on live
  * blocks only for the sparse contender.
  */
-export function flopCount(problem: Problem, contender: Contender): number {
+export function flopCount(problem: AttentionProblem | MatrixProblem, contender: Contender): number {
   const forward = problem.pass === 'forward';
   if (problem.kind !== 'attention') {
     const lowRank = problem.kind === 'layer' ? (2 * rankOf(problem)) / problem.size : 0;

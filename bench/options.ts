@@ -21,9 +21,9 @@ export interface Options {
 export const usage = `Usage: npm run bench -- [options]
 
   --suite software|gpu   what to measure; by default the adapter decides
-  --kind a,b             attention, sparse attention, product, layer
+  --kind a,b             attention, sparse attention, product, layer, training
   --backend a,b          webgpu, webgl
-  --sizes n,n            sequence lengths S, or sizes of matrices
+  --sizes n,n            sequence lengths S, sizes of matrices, widths of models
   --depths n,n           head dimensions D: 64, 128
   --pass a,b             forward, forward+backward
   --causal yes|no        only with or only without the causal mask

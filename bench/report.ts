@@ -40,7 +40,11 @@ export function markdownReport(run: Run): string {
   const sections = kinds.flatMap((kind) => {
     const rows = rowsOf(run.results).filter(({problem}) => kindOf(problem) === kind);
     const timed = rows.filter(({problem}) => problem.timed);
-    return [timed.length > 0 ? timeTable(kind, timed) : '', rows.length > 0 ? memoryTable(kind, rows) : ''];
+    return [
+      timed.length > 0 ? timeTable(kind, timed) : '',
+      kind === 'training' && rows.length > 0 ? lossTable(rows) : '',
+      rows.length > 0 ? memoryTable(kind, rows) : '',
+    ];
   });
   return `${[heading(run), ...sections, failureList(run.results)].filter(Boolean).join('\n\n')}\n`;
 }
@@ -119,12 +123,37 @@ function memoryTable(kind: Kind, rows: Row[]): string {
   return `## Peak GPU memory of one call above its inputs, MiB: ${kind}\n\n${table(columns, lines)}`;
 }
 
+/** Loss curves side by side, in nats per byte: means of ten steps, fifty steps apart. */
+function lossTable(rows: Row[]): string {
+  const runs = rows.flatMap(({problem, outcomes}) =>
+    contendersOf(problem).flatMap((contender) => {
+      const training = measurementOf(outcomes[contender])?.training;
+      return training ? [{name: `${problemName(problem)}: ${contender}`, ...training}] : [];
+    }),
+  );
+  if (runs.length === 0) return '';
+  const steps = runs[0].losses.map((_, i) => i).filter((i) => (i + 1) % 5 === 0);
+  const lines = runs.map(({name, parameters, losses, heldOut}) => [
+    name,
+    `${(parameters / 1e6).toFixed(2)} million`,
+    ...steps.map((i) => losses[i].toFixed(3)),
+    heldOut.toFixed(3),
+  ]);
+  const columns = ['run', 'parameters', ...steps.map((i) => `step ${10 * (i + 1)}`), 'held out'];
+  return `## Loss\n\n${table(columns, lines)}`;
+}
+
 function problemColumns({kind}: Problem): string[] {
+  if (kind === 'training') return ['backend', 'width', 'batch', 'S', 'steps'];
   return ['backend', 'pass', ...(kind === 'attention' ? ['mask', 'B', 'H', 'S', 'D'] : ['n', 'block', 'density'])];
 }
 
 function problemCells(problem: Problem): string[] {
   const {backend, pass} = problem;
+  if (problem.kind === 'training') {
+    const {width, batch, sequence, steps} = problem;
+    return [backend, ...[width, batch, sequence, steps].map(String)];
+  }
   if (problem.kind !== 'attention') {
     return [backend, pass, String(problem.size), String(problem.blockSize), `1/${1 / problem.density}`];
   }
@@ -186,6 +215,7 @@ function table(columns: string[], lines: string[][]): string {
 }
 
 function formatRate(problem: Problem, contender: Contender, milliseconds: number): string {
+  if (problem.kind === 'training') return absent;
   const teraflops = flopCount(problem, contender) / milliseconds / 1e9;
   return teraflops < 0.1 ? `${(teraflops * 1000).toPrecision(3)} GFLOP/s` : `${teraflops.toPrecision(3)} TFLOP/s`;
 }

@@ -9,6 +9,7 @@ import {describeAdapter, type OpenBackend, openBackend} from './backend.js';
 import {layerSubject, productSubject} from './matrix_subject.js';
 import type {Subject} from './subject.js';
 import {finished, timeCall} from './timing.js';
+import {train} from './training.js';
 
 async function measure(benchCase: BenchCase): Promise<Outcome> {
   let backend: OpenBackend | undefined;
@@ -37,6 +38,7 @@ function takeTiles({tiles = {}}: BenchCase): void {
 
 async function measureOn(backend: OpenBackend, benchCase: BenchCase): Promise<Measurement> {
   const {faults, bytes} = backend;
+  if (benchCase.kind === 'training') return train(backend, benchCase);
   const subject = subjectOf(backend, benchCase);
   await finished(subject.inputs);
   bytes.startCount();
@@ -55,7 +57,7 @@ async function measureOn(backend: OpenBackend, benchCase: BenchCase): Promise<Me
   return {...timing, ...memory, errors};
 }
 
-function subjectOf(backend: OpenBackend, benchCase: BenchCase): Subject {
+function subjectOf(backend: OpenBackend, benchCase: Exclude<BenchCase, {kind: 'training'}>): Subject {
   switch (benchCase.kind) {
     case 'attention':
       return attentionSubject(backend, benchCase);

@@ -2,11 +2,12 @@
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '@tensorflow/tfjs-core';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
-import {tileTable} from '../../kernels/webgpu/tile_sizes.js';
-import {flashAttention} from '../../src/index.js';
+import {productTable, tileTable} from '../../kernels/webgpu/tile_sizes.js';
+import {BlockLayout, blockSparseMatMul, flashAttention} from '../../src/index.js';
 import {type AttentionCase, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
+import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
 
 const onWebgpu = {predicate: ({backendName}: {backendName: string}) => backendName === 'webgpu'};
 
@@ -14,6 +15,8 @@ const base: AttentionCase = {B: 1, H: 2, Hk: 1, Sq: 37, Sk: 53, D: 16, Dv: 16};
 
 /** Whole rows of vec4, and everything at once with rows that are none. */
 const gpuCases: AttentionCase[] = [
+  {...base, Sq: 130, Sk: 150, causal: true, layout: {blockSize: [64, 64], density: 0.6}},
+  {...base, Sq: 70, Sk: 90, layout: {blockSize: [8, 16], density: 0.4, perHead: true}},
   {...base, D: 64, Dv: 64, Sq: 70, Sk: 90, causal: true},
   {
     ...base,
@@ -34,6 +37,13 @@ const gpuCases: AttentionCase[] = [
   },
 ];
 
+/** Every mode with operands as they are stored and transposed, whole rows of vec4 and rows that are none. */
+const gpuProductCases = (['sdd', 'dsd', 'dds'] as const).flatMap((mode): ProductCase[] => [
+  {mode, transposeA: false, transposeB: false, blockSize: 64, density: 0.5, free: 68},
+  {mode, transposeA: true, transposeB: true, blockSize: 32, density: 0.5, free: 36},
+  {mode, transposeA: true, transposeB: false, blockSize: 8, density: 0.5, free: 21},
+]);
+
 /** The device as the kernels see it, with other limits than it has. */
 function withLimits<T>(limits: Partial<Record<keyof GPUSupportedLimits, number>>, body: () => T): T {
   const {device} = tf.backend() as WebGPUBackend;
@@ -48,6 +58,40 @@ function withLimits<T>(limits: Partial<Record<keyof GPUSupportedLimits, number>>
   restore();
   return result;
 }
+
+/** With the tiles that GPUs get, on whatever device. */
+async function withGpuTiles(table: {wide: unknown; narrow: unknown}, body: () => Promise<void>): Promise<void> {
+  const {wide, narrow} = {...table};
+  table.narrow = wide;
+  try {
+    await body();
+  } finally {
+    table.narrow = narrow;
+  }
+}
+
+describeOnBackends(
+  'WebGPU block-sparse products',
+  () => {
+    for (const productCase of gpuProductCases) {
+      it(`are right with the tiles that GPUs get: ${JSON.stringify(productCase)}`, () =>
+        withGpuTiles(productTable, () => expectProductRight(productCase)));
+    }
+
+    it('name a matrix that exceeds a buffer, and leave nothing behind', () => {
+      const layout = BlockLayout.dense(64, 64, 16);
+      const [x, w] = [tf.zeros([100, 64]), tf.zeros([layout.nnz, 16, 16])];
+      const before = tf.memory().numTensors;
+      withLimits({maxStorageBufferBindingSize: 20_000}, () => {
+        expect(() => blockSparseMatMul(x, w, {layout, mode: 'dds'})).toThrowError(
+          /^blockSparseMatMul: a of shape \[1,1,100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
+        );
+      });
+      expect(tf.memory().numTensors).toBe(before);
+    });
+  },
+  onWebgpu,
+);
 
 describeOnBackends(
   'WebGPU attention',
@@ -64,15 +108,8 @@ describeOnBackends(
     }
 
     for (const attentionCase of gpuCases) {
-      it(`is right with the tiles that GPUs get: ${describeCase(attentionCase)}`, async () => {
-        const {wide, narrow} = {...tileTable};
-        tileTable.narrow = wide;
-        try {
-          await expectRight(attentionCase);
-        } finally {
-          tileTable.narrow = narrow;
-        }
-      });
+      it(`is right with the tiles that GPUs get: ${describeCase(attentionCase)}`, () =>
+        withGpuTiles(tileTable, () => expectRight(attentionCase)));
     }
 
     it('names a tensor that exceeds a buffer, and leaves nothing behind', () => {

@@ -1,6 +1,6 @@
 /** What the ops say about bad input: an error that names the argument and shows shapes, before anything is computed. */
 import * as tf from '@tensorflow/tfjs-core';
-import {type FlashAttentionOptions, flashAttention, flashAttentionWithLse} from '../../src/index.js';
+import {BlockLayout, type FlashAttentionOptions, flashAttention, flashAttentionWithLse} from '../../src/index.js';
 import {describeOnBackends} from '../backends.js';
 
 type Options = Record<string, unknown>;
@@ -43,6 +43,20 @@ const badCalls: Record<string, BadCall> = {
     v: [1, 1, 2, 8],
     message:
       /^flashAttention: the head dimension \(last axis\) of q must be from 1 to 256, got 257; got q \[1, 1, 2, 257\]/,
+  },
+  'a layout that is none': {
+    options: () => ({layout: [[true]]}),
+    message: 'flashAttention: layout must be a BlockLayout, got true.',
+  },
+  'a layout of another grid': {
+    options: () => ({layout: BlockLayout.dense(8, 10, [4, 2])}),
+    message: 'flashAttention: layout must have 2 × 4 blocks of 4 × 2 to cover [Sq, Sk] = [5, 7], got 2 × 5.',
+  },
+  'a layout for another number of heads': {
+    options: () => ({
+      layout: BlockLayout.from({rowBlocks: 2, colBlocks: 2, blockSize: 4, heads: 3, isLive: () => true}),
+    }),
+    message: 'flashAttention: layout must have one pattern, or one for each of H = 4 heads, got 3.',
   },
   'Dv of 0': {
     v: [2, 2, 7, 0],

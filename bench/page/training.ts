@@ -1,0 +1,160 @@
+/**
+ * The training comparison: the same small causal transformer with tf.layers.dense and with pixelflyDense in all of its
+ * projections, on the same batches of the same bytes, for as many steps. The text is the source of this very page: a
+ * megabyte of minified JavaScript, which is there wherever the page runs.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import {layers} from '@tensorflow/tfjs-layers';
+import {flashAttention} from '../../src/index.js';
+import {pixelflyDense} from '../../src/layers/index.js';
+import type {Contender, TrainingProblem} from '../cases.js';
+import type {Measurement} from '../measurement.js';
+import type {OpenBackend} from './backend.js';
+import {randomValues} from './random_values.js';
+
+const BLOCKS = 2;
+const HEAD_DEPTH = 64;
+/** Bytes of minified JavaScript are ASCII but for a few, which become 0. */
+const VOCABULARY = 128;
+const LEARNING_RATE = 6e-4;
+/** Of the parameters of a dense kernel, in the sparse model. */
+const DENSITY = 0.25;
+/** Steps between two looks at the loss, which wait for the GPU. */
+const STEPS_PER_READ = 10;
+const HELD_OUT_BATCHES = 8;
+
+export async function train(
+  backend: OpenBackend,
+  problem: TrainingProblem & {contender: Contender},
+): Promise<Measurement> {
+  const {faults, bytes} = backend;
+  const text = await readText();
+  const heldOutFrom = Math.floor(text.length * 0.9);
+  const batchOf = (seed: number, from: number, to: number) => batch(problem, text.subarray(from, to), seed);
+  bytes.startCount();
+  const model = new Transformer(problem);
+  const optimizer = tf.train.adam(LEARNING_RATE);
+
+  const losses: number[] = [];
+  const stepTimes: number[] = [];
+  for (let step = 0; step < problem.steps; step += STEPS_PER_READ) {
+    const start = performance.now();
+    const ofSteps = Array.from({length: STEPS_PER_READ}, (_, i) => {
+      const {inputs, targets} = batchOf(step + i, 0, heldOutFrom);
+      const loss = optimizer.minimize(() => model.loss(inputs, targets), true) as tf.Scalar;
+      tf.dispose([inputs, targets]);
+      return loss;
+    });
+    losses.push(await meanOf(ofSteps));
+    stepTimes.push((performance.now() - start) / STEPS_PER_READ);
+  }
+  const memory = {peakBytes: bytes.peakBytes(), backendBytes: bytes.backendBytes()};
+  await faults.check();
+  const heldOut = await meanOf(
+    Array.from({length: HELD_OUT_BATCHES}, (_, i) => {
+      const {inputs, targets} = batchOf(-1 - i, heldOutFrom, text.length);
+      const loss = tf.tidy(() => model.loss(inputs, targets));
+      tf.dispose([inputs, targets]);
+      return loss;
+    }),
+  );
+  await faults.check();
+  if (!(heldOut < Math.log(VOCABULARY))) throw new Error(`wrong answer: nothing was learnt, held-out loss ${heldOut}`);
+  // The first steps compile the programs.
+  const milliseconds = stepTimes.slice(2).sort((a, b) => a - b)[Math.floor((stepTimes.length - 2) / 2)];
+  return {milliseconds, ...memory, errors: {}, training: {losses, heldOut, parameters: model.countParameters()}};
+}
+
+async function readText(): Promise<Uint8Array> {
+  const response = await fetch('page.js');
+  return new Uint8Array(await response.arrayBuffer()).map((byte) => (byte < VOCABULARY ? byte : 0));
+}
+
+/** Stretches of text from random places, the same for every contender, and the bytes that follow each byte. */
+function batch({batch: count, sequence}: TrainingProblem, text: Uint8Array, seed: number) {
+  const places = randomValues(1000 + seed, count).map((value) => Math.abs(Math.floor(value * 1e6)));
+  const stretches = Array.from(places, (place) => {
+    const start = place % (text.length - sequence - 1);
+    return text.subarray(start, start + sequence + 1);
+  });
+  const stack = (offset: number) => {
+    const values = Int32Array.from(stretches.flatMap((stretch) => [...stretch.subarray(offset, sequence + offset)]));
+    return tf.tensor2d(values, [count, sequence], 'int32');
+  };
+  return {inputs: stack(0), targets: stack(1)};
+}
+
+async function meanOf(losses: tf.Scalar[]): Promise<number> {
+  const mean = tf.tidy(() => tf.mean(tf.stack(losses)));
+  const [value] = await mean.data();
+  tf.dispose([mean, ...losses]);
+  return value;
+}
+
+/** Pre-norm blocks of causal attention and a feed-forward net of four times the width, as in GPT-2. */
+class Transformer {
+  private readonly embedding: tf.Variable;
+  private readonly positions: tf.Variable;
+  private readonly blocks;
+  private readonly norm = layers.layerNormalization();
+  private readonly head = layers.dense({units: VOCABULARY});
+  private seed = 1;
+
+  constructor(private readonly problem: TrainingProblem & {contender: Contender}) {
+    const {width, sequence} = problem;
+    const normal = (shape: [number, number]) =>
+      tf.variable(tf.mul(tf.tensor2d(randomValues(this.seed++, shape[0] * shape[1]), shape), 0.02));
+    this.embedding = normal([VOCABULARY, width]);
+    this.positions = normal([sequence, width]);
+    this.blocks = Array.from({length: BLOCKS}, () => ({
+      attentionNorm: layers.layerNormalization(),
+      queriesKeysValues: this.projection(3 * width),
+      attentionOutput: this.projection(width),
+      feedForwardNorm: layers.layerNormalization(),
+      widen: this.projection(4 * width, 'relu'),
+      narrow: this.projection(width),
+    }));
+  }
+
+  private projection(units: number, activation?: 'relu') {
+    const {contender, blockSize} = this.problem;
+    const common = {units, ...(activation && {activation})};
+    return contender === 'sparse'
+      ? pixelflyDense({...common, blockSize, density: DENSITY, seed: this.seed++})
+      : layers.dense(common);
+  }
+
+  /** Mean cross-entropy of the bytes that follow, in nats. */
+  loss(inputs: tf.Tensor2D, targets: tf.Tensor2D): tf.Scalar {
+    const {batch: count, sequence, width} = this.problem;
+    const oneHot = tf.reshape(tf.oneHot(inputs, VOCABULARY), [count * sequence, VOCABULARY]);
+    const embedded = tf.reshape(tf.matMul(tf.cast(oneHot, 'float32'), this.embedding as tf.Tensor2D), [
+      count,
+      sequence,
+      width,
+    ]);
+    let x: tf.Tensor = tf.add(embedded, this.positions);
+    for (const block of this.blocks) {
+      const attended = this.attend(block.queriesKeysValues.apply(block.attentionNorm.apply(x)) as tf.Tensor);
+      x = tf.add(x, block.attentionOutput.apply(attended) as tf.Tensor);
+      const widened = block.widen.apply(block.feedForwardNorm.apply(x));
+      x = tf.add(x, block.narrow.apply(widened) as tf.Tensor);
+    }
+    const logits = tf.reshape(this.head.apply(this.norm.apply(x)) as tf.Tensor, [count * sequence, VOCABULARY]);
+    const expected = tf.oneHot(tf.reshape(targets, [count * sequence]), VOCABULARY);
+    return tf.losses.softmaxCrossEntropy(expected, logits);
+  }
+
+  private attend(queriesKeysValues: tf.Tensor): tf.Tensor {
+    const {batch: count, sequence, width} = this.problem;
+    const [q, k, v] = tf
+      .split(queriesKeysValues, 3, 2)
+      .map((part) => tf.reshape(part, [count, sequence, width / HEAD_DEPTH, HEAD_DEPTH]) as tf.Tensor4D);
+    return tf.reshape(flashAttention(q, k, v, {causal: true, order: 'BSHD'}), [count, sequence, width]);
+  }
+
+  countParameters(): number {
+    const ofLayers = [this.norm, this.head, ...this.blocks.flatMap((block) => Object.values(block))];
+    return ofLayers.reduce((sum, layer) => sum + layer.countParams(), this.embedding.size + this.positions.size);
+  }
+}
