@@ -10,6 +10,7 @@ import {
   flashAttentionSlopesBackward,
 } from './flash_attention_backward.js';
 import {keyChunks, WHOLE} from './key_chunks.js';
+import {withLayoutAsMask} from './layout_mask.js';
 import {runningStatsProgram, softmaxStatsProgram} from './row_programs.js';
 import {scoresProgram, weightsProgram} from './score_programs.js';
 import {sumOverKeysProgram} from './sum_programs.js';
@@ -51,8 +52,8 @@ function overChunks(run: AttentionRun): {output: TensorInfo; stats: TensorInfo} 
 }
 
 export const webglKernels = attentionKernels('webgl', {
-  forward: flashAttention,
-  backward: flashAttentionBackward,
-  biasBackward: flashAttentionBiasBackward,
-  slopesBackward: flashAttentionSlopesBackward,
+  forward: withLayoutAsMask(flashAttention),
+  backward: withLayoutAsMask(flashAttentionBackward),
+  biasBackward: withLayoutAsMask(flashAttentionBiasBackward),
+  slopesBackward: withLayoutAsMask(flashAttentionSlopesBackward),
 });

@@ -52,8 +52,8 @@ export interface FlashAttentionOptions {
   keyLengths?: Tensor1D | TensorLike;
   /**
    * Block-sparse attention: key j is visible to query i only if the layout's block at (floor(i / row size), floor(j /
-   * column size)) is live. Its grid covers [Sq, Sk], and it has one pattern for all heads or H. Time and memory are
-   * those of the live blocks; block sizes that divide 32, or that 64 divides, fit the kernels best.
+   * column size)) is live. Its grid covers [Sq, Sk], and it has one pattern for all heads or H. On WebGPU time and
+   * memory are those of the live blocks, and multiples of 64 fit the kernels best; elsewhere it is a mask.
    */
   layout?: BlockLayout;
   /** Axis order of q, k, v and the output: 'BHSD' (default) or 'BSHD'; both are read in place. */
