@@ -196,9 +196,7 @@ const layouts: AttentionCase[] = [
   {...small, H: 6, Hk: 2, layout: {blockSize: [8, 8], density: 0.3, perHead: true}},
   {...small, layout: {blockSize: [7, 9], density: 0.5}, causal: true},
   {...small, layout: {blockSize: [16, 16], density: 0}},
-  {...small, layout: {blockSize: [128, 128], density: 1}},
   {...small, bias: 'HQK', mask: 'BK', layout: {blockSize: [8, 16], density: 0.5}},
-  {...small, bias: 'K', alibi: 'BH', layout: {blockSize: [16, 8], density: 0.5, perHead: true}},
   {
     ...small,
     H: 4,
@@ -219,8 +217,14 @@ const layouts: AttentionCase[] = [
   },
 ];
 
+/** One block for all, and a bias of its own shape. */
+const moreLayouts: AttentionCase[] = [
+  {...small, layout: {blockSize: [128, 128], density: 1}},
+  {...small, bias: 'K', alibi: 'BH', layout: {blockSize: [16, 8], density: 0.5, perHead: true}},
+];
+
 /** Every shape with layouts of every block size. */
-const moreLayouts = [
+const layoutsOfAllSizes = [
   ...shapes,
   ...pairs([
     [203, 113],
@@ -244,7 +248,7 @@ export const attentionCases: AttentionCase[] = [
   ...options,
   ...overflow,
   ...layouts,
-  ...(FULL_GRID ? [...moreShapes, ...moreDepths, ...combinations, ...moreLayouts] : []),
+  ...(FULL_GRID ? [...moreShapes, ...moreDepths, ...combinations, ...moreLayouts, ...layoutsOfAllSizes] : []),
 ];
 
 export function describeCase(attentionCase: AttentionCase): string {
