@@ -3,14 +3,14 @@ import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import {type KernelConfig, type TensorInfo, util, zeros} from '@tensorflow/tfjs-core';
 import {BlockSparseMatMul, type BlockSparseMatMulAttrs, type BlockSparseMatMulInputs} from '../../src/kernel_names.js';
 import type {BlockLayout} from '../../src/sparsity/block_layout.js';
-import {type BlockSparseSizes, blockSparseSizes, blockWalk} from '../block_sparse_sizes.js';
+import {type BlockSparseSizes, blockSparseSizes} from '../block_sparse_sizes.js';
 import {
-  INDEX_BASE,
   type ProductVariant,
   productUniforms,
   sampledProductProgram,
   sparseTimesDenseProgram,
 } from './block_sparse_programs.js';
+import {blockEntries, blockRanges, indexTexture} from './index_textures.js';
 import {type PackedProgram, runPackedProgram, type Textures} from './packed_program.js';
 import {assertTexturesFit} from './texture_limits.js';
 
@@ -72,31 +72,9 @@ function places(backend: MathBackendWebGL, layout: BlockLayout): TensorInfo {
 function walkIndices(backend: MathBackendWebGL, layout: BlockLayout, transposed: boolean): Textures {
   const axis = transposed ? 'column' : 'row';
   return {
-    offsets: indexTexture(backend, layout, `offsets by ${axis}`, () => {
-      const {offsets} = blockWalk(layout, transposed);
-      return Array.from(offsets.subarray(1), (end, list) => [offsets[list], end]);
-    }),
-    blocks: indexTexture(backend, layout, `blocks by ${axis}`, () => {
-      const {blocks, innerIndices} = blockWalk(layout, transposed);
-      return Array.from(blocks, (block) => [block, innerIndices[block]]);
-    }),
+    offsets: indexTexture(backend, layout, `offsets by ${axis}`, () => blockRanges(layout, transposed)),
+    blocks: indexTexture(backend, layout, `blocks by ${axis}`, () => blockEntries(layout, transposed)),
   };
-}
-
-/** A texture whose texels hold two numbers each. The first program that reads it has it uploaded as packed. */
-function indexTexture(
-  backend: MathBackendWebGL,
-  layout: BlockLayout,
-  name: string,
-  makeTexels: () => number[][],
-): TensorInfo {
-  return layout.indexBuffer(backend, name, () => {
-    const digits = makeTexels()
-      .flat()
-      .flatMap((number) => [Math.floor(number / INDEX_BASE), number % INDEX_BASE]);
-    // Two rows of two columns, one below the other, are a quad each.
-    return {shape: [digits.length / 2, 2], values: Int32Array.from(digits)};
-  });
 }
 
 function uniformValues(layout: BlockLayout, sizes: BlockSparseSizes, entries: number): number[][] {

@@ -4,6 +4,7 @@
  * a quad of the output is a sum of products of quads. Where one is odd, each of its four elements is a sum of its own.
  */
 import {swapIf} from '../block_sparse_sizes.js';
+import {indexAccess} from './index_textures.js';
 import type {PackedProgram} from './packed_program.js';
 import {type RepeatedWalk, texel, texelWalk, textureAccess, walkTogether} from './textures_glsl.js';
 
@@ -28,15 +29,6 @@ export const productUniforms = [
   {name: 'rowSize', type: 'int'},
   {name: 'colSize', type: 'int'},
 ] as const;
-
-/** Index textures hold each number in two digits to this base: half floats hold no larger integers one by one. */
-export const INDEX_BASE = 2048;
-
-const indexAccess = `
-// The two numbers that a texel of an index texture holds.
-ivec2 indices(vec4 digits) {
-  return ivec2(digits.xz) * ${INDEX_BASE} + ivec2(digits.yw);
-}`;
 
 /** Which operand: its texture's variable. Plain `b` is taken, by what tfjs writes into each program. */
 export type Operand = 'matrixA' | 'matrixB';
