@@ -30,12 +30,13 @@ const flashAttention: KernelFunc = (call) => {
 function overChunks(run: AttentionRun): {output: TensorInfo; stats: TensorInfo} {
   const {variant, options, inputs} = run;
   const {batch, heads, queries, valueDepth} = run.sizes;
+  const {q, k, v} = inputs;
   let output: TensorInfo | undefined;
   let stats: TensorInfo | undefined;
   for (const chunk of keyChunks(inputs, run.attrs, run.sizes)) {
-    const textures = {...options, q: inputs.q, k: inputs.k, v: inputs.v, previous: output, previousStats: stats};
+    const textures = {...options, ...run.indexTextures(chunk), q, k, v, previous: output, previousStats: stats};
     const hasPrevious = output !== undefined;
-    const chunkShape = [batch * heads, queries, chunk.count];
+    const chunkShape = run.scoreShape(chunk);
     const scores = run.make(scoresProgram(variant), chunkShape, textures, chunk);
     const newStats = run.make(runningStatsProgram(variant, hasPrevious), run.rowShape, {...textures, scores}, chunk);
     const withStats = {...textures, scores, stats: newStats};
