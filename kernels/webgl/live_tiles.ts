@@ -6,7 +6,7 @@ import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import {BlockLayout} from '../../src/sparsity/block_layout.js';
 import {blockEntries, blockRanges, indexTexture} from './index_textures.js';
 import type {Textures} from './packed_program.js';
-import {HALVES} from './tiles_glsl.js';
+import {QUARTER_SETS} from './tiles_glsl.js';
 
 /** Columns [first, end) of tiles. */
 export interface TileColumns {
@@ -28,7 +28,7 @@ export function tilesOf(layout: BlockLayout): BlockLayout {
     colBlocks: Math.ceil(colBlocks / across),
     blockSize: [blockSize[0] * down, blockSize[1] * across],
     heads,
-    isLive: (row, col, head) => liveHalves(layout, row, col, head) !== 0,
+    isLive: (row, col, head) => liveQuarters(layout, row, col, head) !== 0,
   });
   tilesOfLayouts.set(layout, tiles);
   return tiles;
@@ -39,7 +39,7 @@ function blocksPerTile({blockSize}: BlockLayout): number[] {
 }
 
 /** Which of the quarters of a tile are live, a bit each: upper left, upper right, lower left, lower right. */
-function liveHalves(layout: BlockLayout, row: number, col: number, head: number): number {
+function liveQuarters(layout: BlockLayout, row: number, col: number, head: number): number {
   const [down, across] = blocksPerTile(layout);
   let bits = 0;
   for (let quarter = 0; quarter < 4; quarter++) {
@@ -70,7 +70,10 @@ export function tileTextures(backend: MathBackendWebGL, layout: BlockLayout, col
     tilePlaces: texture('places', (tiles) =>
       Array.from({length: tiles.nnz}, (_, tile) => {
         const [head, row, col] = [tiles.headOf(tile), tiles.rowIndices[tile], tiles.colIndices[tile]];
-        return [head * tiles.rowBlocks + row, col * HALVES + liveHalves(layout, row, columns.first + col, head)];
+        return [
+          head * tiles.rowBlocks + row,
+          col * QUARTER_SETS + liveQuarters(layout, row, columns.first + col, head),
+        ];
       }),
     ),
     rowRanges: texture('row ranges', (tiles) => blockRanges(tiles, false)),

@@ -11,7 +11,7 @@ import {
 } from './attention_glsl.js';
 import type {PackedProgram} from './packed_program.js';
 import {texel} from './textures_glsl.js';
-import {enterScoreQuad, HALVES, quadInputs} from './tiles_glsl.js';
+import {enterScoreQuad, QUARTER_SETS, quadInputs} from './tiles_glsl.js';
 
 /** GLSL of the texel of a texture of two numbers per row that belongs to the two rows of the quad. */
 const ofQuadRows = (input: string) => texel(input, 'headIndex * pairs(queries) + query / 2');
@@ -20,7 +20,7 @@ const ofQuadRows = (input: string) => texel(input, 'headIndex * pairs(queries) +
 const declareScores = (variant: AttentionVariant) => `
   ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
   vec4 scores = scoresOf(head, dots, query, key);
-  ${variant.layout ? `if (liveHalves != ${HALVES - 1}) { scores = liveScores(scores, liveHalves, query, key); }` : ''}`;
+  ${variant.layout ? `if (liveQuarters != ${QUARTER_SETS - 1}) { scores = liveScores(scores, liveQuarters, query, key); }` : ''}`;
 
 /** Scores of the forward pass. */
 export function scoresProgram(variant: AttentionVariant): PackedProgram {

@@ -3,7 +3,7 @@
  * queries × the keys of the chunk; with one, each entry (a head, or a sample where heads have patterns of their own) has
  * the live tiles of the chunk's columns of tiles, numbered row by row. Programs find them by index textures:
  *
- * - tilePlaces: of each tile its row of tiles, over all patterns, and HALVES·column + which of its quarters are live;
+ * - tilePlaces: of each tile its row of tiles, over all patterns, and QUARTER_SETS·column + which of its quarters are live;
  * - rowRanges, rowEntries: the tiles of each row of tiles, and the column of each;
  * - columnRanges, columnEntries: the tiles of each column of tiles, and the row of each.
  */
@@ -11,8 +11,8 @@ import type {AttentionVariant} from './attention_glsl.js';
 import {indexAccess} from './index_textures.js';
 import {texel} from './textures_glsl.js';
 
-/** Numbers of a tile's live quarters lie below this. */
-export const HALVES = 16;
+/** How many sets of live quarters a tile may have. */
+export const QUARTER_SETS = 16;
 
 type Sparse = Pick<AttentionVariant, 'layout'>;
 
@@ -39,17 +39,17 @@ int firstTileOf(Head head) {
 }
 
 // Scores of a quad, without those in dead blocks of its tile.
-vec4 liveScores(vec4 scores, int liveHalves, int query, int key) {
+vec4 liveScores(vec4 scores, int liveQuarters, int query, int key) {
   ivec2 lower = ivec2(query, query + 1) / blockQueries % 2;
   ivec2 right = ivec2(key, key + 1) / blockKeys % 2;
   ivec4 quarters = 2 * lower.xxyy + right.xyxy;
-  return mix(scores, vec4(hiddenScore), equal((ivec4(liveHalves) >> quarters) & 1, ivec4(0)));
+  return mix(scores, vec4(hiddenScore), equal((ivec4(liveQuarters) >> quarters) & 1, ivec4(0)));
 }`;
 }
 
 /**
  * GLSL statements with which a program that makes a chunk texture finds its quad: declares `head`, `query`, `key`, and
- * with a layout `liveHalves`; writes `otherwise` and ends where no query of the quad sees a key of it.
+ * with a layout `liveQuarters`; writes `otherwise` and ends where no query of the quad sees a key of it.
  */
 export function enterScoreQuad({layout}: Sparse, otherwise: string): string {
   const place = layout
@@ -57,9 +57,9 @@ export function enterScoreQuad({layout}: Sparse, otherwise: string): string {
   ivec2 spot = indices(${texel('tilePlaces', 'tile % tileCount')});
   int entry = tile / tileCount;
   int headIndex = patterns > 1 ? entry * heads + spot.x / tileRows : entry;
-  int liveHalves = spot.y % ${HALVES};
+  int liveQuarters = spot.y % ${QUARTER_SETS};
   int query = spot.x % tileRows * tileQueries + within.x;
-  int key = chunkStart + spot.y / ${HALVES} * tileKeys + within.y;`
+  int key = chunkStart + spot.y / ${QUARTER_SETS} * tileKeys + within.y;`
     : `
   int headIndex = tile;
   int query = within.x;
