@@ -1,5 +1,5 @@
 /**
- * Attention over nothing: no batch, no head, no query or no key. GPU kernels cannot bind empty buffers, and every
+ * Attention over nothing: no batch, no head, no query, no key, or no live block. GPU kernels cannot bind empty buffers, and every
  * backend's answer is the same constants, so the case is taken off their hands.
  */
 import {
@@ -25,11 +25,13 @@ import {attentionSizes, shapeInOrder} from './attention_sizes.js';
 /** The kernel, with the empty case answered before it runs. */
 export function withEmptyCase(config: KernelConfig): KernelConfig {
   const kernelFunc: KernelFunc = (call) =>
-    isEmpty(call.inputs) ? constants(config.kernelName, call.inputs, call.attrs) : config.kernelFunc(call);
+    isEmpty(call.inputs, call.attrs) ? constants(config.kernelName, call.inputs, call.attrs) : config.kernelFunc(call);
   return {...config, kernelFunc};
 }
 
-function isEmpty({q, k}: NamedTensorInfoMap): boolean {
+function isEmpty({q, k}: NamedTensorInfoMap, attrs: NamedAttrMap | undefined): boolean {
+  const {layout} = attrs as unknown as FlashAttentionAttrs;
+  if (layout?.nnz === 0) return true;
   return util.sizeFromShape((q as TensorInfo).shape) === 0 || util.sizeFromShape((k as TensorInfo).shape) === 0;
 }
 

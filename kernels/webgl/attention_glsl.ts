@@ -5,6 +5,7 @@
 import type {AttentionOrder} from '../../src/kernel_names.js';
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
 import {texel, texelWalk, textureAccess, type Walk, walkTogether} from './textures_glsl.js';
+import {tileFunctions} from './tiles_glsl.js';
 
 /** What a program is compiled for. Sizes, strides and option values are uniforms instead. */
 export interface AttentionVariant {
@@ -16,6 +17,7 @@ export interface AttentionVariant {
   keyLengths: boolean;
   softcap: boolean;
   dropout: boolean;
+  layout: boolean;
 }
 
 /** Uniforms of every program, filled by `uniformValues` in attention_run.ts in this order. */
@@ -46,6 +48,16 @@ export const attentionUniforms = [
   {name: 'chunkStart', type: 'int'},
   {name: 'chunkKeys', type: 'int'},
   {name: 'isLastChunk', type: 'int'},
+  // The chunk's tiles (tiles_glsl.ts): how many each entry has, their size, and their grid.
+  {name: 'tileCount', type: 'int'},
+  {name: 'tileQueries', type: 'int'},
+  {name: 'tileKeys', type: 'int'},
+  {name: 'tileRows', type: 'int'},
+  {name: 'tileColumns', type: 'int'},
+  // The layout: how many heads have a pattern of their own, and the size of its blocks.
+  {name: 'patterns', type: 'int'},
+  {name: 'blockQueries', type: 'int'},
+  {name: 'blockKeys', type: 'int'},
 ] as const;
 
 /** A texture that a program reads: its variable, and which optional one it stands for. */
@@ -123,15 +135,11 @@ ivec2 visibleQueries(Head head, int first, int last) {
     min(min(last, head.keyLength - 1) - head.diagonal + left + 1, head.queryLength));
 }
 
-// visibleKeys within the chunk, counted from its start.
-ivec2 visibleInChunk(Head head, int query) {
-  return clamp(visibleKeys(head, query, query + 1) - chunkStart, 0, chunkKeys);
-}
-
 // How far the keys of a quad are ahead of the diagonal.
 ivec4 aheadOf(Head head, int query, int key) {
   return key - query - head.diagonal + ivec4(0, 1, -1, 0);
-}`;
+}
+${tileFunctions(variant)}`;
 }
 
 /** Which matrix: its texture's variable. Outputs of the forward pass are `o`, their gradients `dO`. */
@@ -272,22 +280,4 @@ bvec4 keptOf(Head head, int query, int key) {
   uvec4 bits = key % 4 == 0 ? uvec4(above.xy, below.xy) : uvec4(above.zw, below.zw);
   return greaterThanEqual(bits, uvec4(uint(dropoutThreshold)));
 }`;
-}
-
-/**
- * GLSL statements with which a program that makes a chunk texture [B·H, Sq, chunkKeys] finds its quad: declares `head`,
- * `query`, `key`; writes `otherwise` and ends where no query of the quad sees a key of it.
- */
-export function enterScoreQuad(otherwise: string): string {
-  return `
-  int index = outputTexel();
-  int key = chunkStart + 2 * (index % pairs(chunkKeys));
-  int rowPair = index / pairs(chunkKeys);
-  int query = 2 * (rowPair % pairs(queries));
-  int headIndex = rowPair / pairs(queries);
-  // Textures may be larger than what they hold.
-  if (headIndex >= batch * heads) { setOutput(vec4(0.0)); return; }
-  Head head = makeHead(headIndex);
-  ivec2 seen = visibleKeys(head, query, query + 1);
-  if (key + 1 < seen.x || key >= seen.y) { setOutput(${otherwise}); return; }`;
 }

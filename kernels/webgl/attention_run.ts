@@ -1,10 +1,11 @@
 /** One attention call on the WebGL backend: runs its programs over chunks of keys, and frees what it made. */
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
-import {engine, env, type Tensor, type TensorInfo, tidy, transpose} from '@tensorflow/tfjs-core';
+import {engine, env, getKernel, type Tensor, type TensorInfo, Transpose} from '@tensorflow/tfjs-core';
 import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
 import {type AttentionSizes, attentionSizes, dropoutThreshold} from '../attention_sizes.js';
 import {type AttentionVariant, attentionUniforms} from './attention_glsl.js';
-import type {KeyChunk} from './key_chunks.js';
+import {entryCount, type KeyChunk} from './key_chunks.js';
+import {tilesOf, tileTextures} from './live_tiles.js';
 import {type PackedProgram, runPackedProgram, type Textures} from './packed_program.js';
 import {assertTexturesFit} from './texture_limits.js';
 
@@ -32,6 +33,7 @@ export class AttentionRun {
       keyLengths: Boolean(inputs.keyLengths),
       softcap: attrs.softcap > 0,
       dropout: attrs.dropoutRate > 0,
+      layout: attrs.layout !== null,
     };
     this.common = commonUniforms(inputs, attrs, this.sizes);
   }
@@ -90,6 +92,17 @@ export class AttentionRun {
     return [batch, heads, queries, 2];
   }
 
+  /** The shape of textures of scores. */
+  scoreShape({tiles}: KeyChunk): number[] {
+    return [entryCount(this.attrs, this.sizes) * tiles.count, tiles.queries, tiles.keys];
+  }
+
+  /** What leads programs to the chunk's tiles. */
+  indexTextures({tiles}: KeyChunk): Textures {
+    const {layout} = this.attrs;
+    return layout ? tileTextures(this.backend, layout, tiles.columns) : {};
+  }
+
   /** The optional inputs as programs read them: of rank 2 at least, because rank 1 is packed differently. */
   get options(): Textures {
     const {bias, mask, alibiSlopes, queryLengths, keyLengths} = this.inputs;
@@ -101,11 +114,23 @@ export class AttentionRun {
 /** A result in BHSD order, in the order that the call has. */
 export function inCallOrder(run: AttentionRun, result: TensorInfo): TensorInfo {
   if (run.attrs.order === 'BHSD') return result;
-  return tidy(() => transpose(run.handOver(result), [0, 2, 1, 3]));
+  // Not as an op: in tests tfjs would then forget which data of this kernel, index textures, is to stay.
+  const {kernelFunc} = getKernel(Transpose, 'webgl');
+  const transposed = kernelFunc({inputs: {x: result}, backend: run.backend, attrs: {perm: [0, 2, 1, 3]}}) as TensorInfo;
+  run.release(result);
+  return transposed;
 }
 
-function uniformValues(common: Record<string, number[]>, {start, count, isLast}: KeyChunk): number[][] {
-  const ofChunk: Record<string, number[]> = {chunkStart: [start], chunkKeys: [count], isLastChunk: [Number(isLast)]};
+function uniformValues(common: Record<string, number[]>, {start, count, isLast, tiles}: KeyChunk): number[][] {
+  const ofChunk: Record<string, number[]> = {
+    chunkStart: [start],
+    chunkKeys: [count],
+    isLastChunk: [Number(isLast)],
+    tileCount: [tiles.count],
+    tileQueries: [tiles.queries],
+    tileKeys: [tiles.keys],
+    tileColumns: [tiles.columns.end - tiles.columns.first],
+  };
   return attentionUniforms.map(({name}) => ofChunk[name] ?? common[name]);
 }
 
@@ -129,6 +154,10 @@ function commonUniforms(
     softcap: attrs.softcap,
     hiddenScore,
     lowestMaximum,
+    tileRows: attrs.layout ? tilesOf(attrs.layout).rowBlocks : 1,
+    patterns: attrs.layout?.heads ?? 1,
+    blockQueries: attrs.layout?.blockSize[0] ?? 1,
+    blockKeys: attrs.layout?.blockSize[1] ?? 1,
   };
   return {
     ...Object.fromEntries(Object.entries(single).map(([name, value]) => [name, [value]])),

@@ -10,7 +10,6 @@ import {
   flashAttentionSlopesBackward,
 } from './flash_attention_backward.js';
 import {keyChunks, WHOLE} from './key_chunks.js';
-import {withLayoutAsMask} from './layout_mask.js';
 import {runningStatsProgram, softmaxStatsProgram} from './row_programs.js';
 import {scoresProgram, weightsProgram} from './score_programs.js';
 import {sumOverKeysProgram} from './sum_programs.js';
@@ -31,12 +30,13 @@ const flashAttention: KernelFunc = (call) => {
 function overChunks(run: AttentionRun): {output: TensorInfo; stats: TensorInfo} {
   const {variant, options, inputs} = run;
   const {batch, heads, queries, valueDepth} = run.sizes;
+  const {q, k, v} = inputs;
   let output: TensorInfo | undefined;
   let stats: TensorInfo | undefined;
   for (const chunk of keyChunks(inputs, run.attrs, run.sizes)) {
-    const textures = {...options, q: inputs.q, k: inputs.k, v: inputs.v, previous: output, previousStats: stats};
+    const textures = {...options, ...run.indexTextures(chunk), q, k, v, previous: output, previousStats: stats};
     const hasPrevious = output !== undefined;
-    const chunkShape = [batch * heads, queries, chunk.count];
+    const chunkShape = run.scoreShape(chunk);
     const scores = run.make(scoresProgram(variant), chunkShape, textures, chunk);
     const newStats = run.make(runningStatsProgram(variant, hasPrevious), run.rowShape, {...textures, scores}, chunk);
     const withStats = {...textures, scores, stats: newStats};
@@ -52,8 +52,8 @@ function overChunks(run: AttentionRun): {output: TensorInfo; stats: TensorInfo} 
 }
 
 export const webglKernels = attentionKernels('webgl', {
-  forward: withLayoutAsMask(flashAttention),
-  backward: withLayoutAsMask(flashAttentionBackward),
-  biasBackward: withLayoutAsMask(flashAttentionBiasBackward),
-  slopesBackward: withLayoutAsMask(flashAttentionSlopesBackward),
+  forward: flashAttention,
+  backward: flashAttentionBackward,
+  biasBackward: flashAttentionBiasBackward,
+  slopesBackward: flashAttentionSlopesBackward,
 });

@@ -4,8 +4,6 @@
  */
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import {
-  add,
-  concat,
   type KernelFunc,
   pad,
   reshape,
@@ -18,8 +16,9 @@ import {
 } from '@tensorflow/tfjs-core';
 import type {FlashAttentionAttrs, FlashAttentionBackwardInputs} from '../../src/kernel_names.js';
 import {AttentionRun, inCallOrder} from './attention_run.js';
+import {columnSumsProgram, sharedBiasProgram} from './bias_programs.js';
 import {type KeyChunk, keyChunks, WHOLE} from './key_chunks.js';
-import type {Textures} from './packed_program.js';
+import type {PackedProgram, Textures} from './packed_program.js';
 import {deltaProgram, distanceSumsProgram, slopeSharesProgram} from './row_programs.js';
 import {type GradientOf, probabilitiesProgram, scoreGradientProgram} from './score_programs.js';
 import {sumOverKeysProgram, sumOverQueriesProgram} from './sum_programs.js';
@@ -45,14 +44,14 @@ function overScoreGradients(
   const run = new AttentionRun(call.backend as MathBackendWebGL, inputs, call.attrs as unknown as FlashAttentionAttrs);
   run.assertTexturesFit();
   const {variant, options, sizes} = run;
-  const {batch, heads, queries} = sizes;
   return run.finish(() => {
     const {q, k, v, output, softmaxStats, dOutput, dSoftmaxStats} = inputs;
     const rows = {o: output, dO: dOutput, dSoftmaxStats};
     const delta = run.make(deltaProgram(variant, dSoftmaxStats !== undefined), run.rowShape, rows, WHOLE);
-    const textures = {...options, q, k, v, dO: dOutput, softmaxStats, delta};
     for (const chunk of keyChunks(inputs, run.attrs, sizes)) {
-      const shape = [batch * heads, queries, chunk.count];
+      const indices = run.indexTextures(chunk);
+      const textures = {...options, ...indices, q, k, v, dO: dOutput, softmaxStats, delta};
+      const shape = run.scoreShape(chunk);
       const probabilities = run.make(probabilitiesProgram(variant), shape, textures, chunk);
       const program = scoreGradientProgram(variant, gradientOf);
       const dScores = run.make(program, shape, {...textures, probabilities}, chunk);
@@ -71,7 +70,7 @@ export const flashAttentionBackward: KernelFunc = (call) => {
     const {variant, sizes} = run;
     const {batch, heads, keyHeads, queries, keys, depth, valueDepth} = sizes;
     const hasPrevious = dq !== undefined;
-    const add = (program: Parameters<AttentionRun['make']>[0], shape: number[], given: Textures) => {
+    const add = (program: PackedProgram, shape: number[], given: Textures) => {
       const total = run.make(program, shape, {...textures, ...given}, chunk);
       run.release(given.previous);
       return total;
@@ -148,26 +147,33 @@ function sumRows(shares: Tensor4D): Tensor {
   return sumRows(sum<Tensor4D>(reshape(padded, [batch, heads, groups, 4]), 3, true));
 }
 
-/** dS of all chunks, summed to the shape of the bias by tfjs's own reductions. */
+/** dS of all chunks, summed along keys or queries where the bias has size 1, then by tfjs along the batch and heads. */
 function biasGradient(call: KernelCall, biasShape: number[]): TensorInfo {
-  const axes = [0, 1, 2, 3].filter((axis) => biasShape[axis] === 1);
-  const hasKeys = biasShape[3] !== 1;
-  let parts: Tensor[] = [];
-  const useChunk = (run: AttentionRun, {chunk, dScores}: ScoreGradient) => {
-    const {batch, heads, queries} = run.sizes;
-    const part = tidy(() => {
-      const whole = reshape(run.handOver(dScores), [batch, heads, queries, chunk.count]);
-      const summed: Tensor = axes.length > 0 ? sum(whole, axes, true) : whole;
-      return hasKeys || parts.length === 0 ? summed : add(parts[0], summed);
-    });
-    if (!hasKeys) for (const previous of parts.splice(0)) previous.dispose();
-    parts.push(part);
+  const summed = [0, 1, 2, 3].filter((axis) => biasShape[axis] === 1);
+  const sumsKeys = summed.includes(3);
+  const sumsQueries = summed.includes(2);
+  let total: TensorInfo | undefined;
+  const useChunk = (run: AttentionRun, {chunk, textures, dScores}: ScoreGradient) => {
+    const previous = total;
+    const {batch, heads, keys} = run.sizes;
+    const [program, shape]: [PackedProgram, number[]] = sumsKeys
+      ? [distanceSumsProgram(run.variant, 'dScores', previous !== undefined), run.rowShape]
+      : sumsQueries
+        ? [columnSumsProgram(run.variant, previous !== undefined), [batch, heads, 1, keys]]
+        : [sharedBiasProgram(run.variant, previous !== undefined), biasShape];
+    total = run.make(program, shape, {...textures, weights: dScores, dScores, previous}, chunk);
+    run.release(previous);
   };
-  const [total] = overScoreGradients(call, 'scores', useChunk, () => {
-    const joined = tidy(() => reshape(parts.length > 1 ? concat(parts, 3) : parts[0], biasShape));
-    for (const part of parts) part.dispose();
-    parts = [];
-    return [joined];
+  const [gradient] = overScoreGradients(call, 'scores', useChunk, (run) => {
+    if (!sumsKeys && !sumsQueries) return [total as TensorInfo];
+    return [
+      tidy(() => {
+        const sums = run.handOver(total as TensorInfo);
+        // The plain sums of rows are the second numbers.
+        const plain = sumsKeys ? slice(sums, [0, 0, 0, 1], [-1, -1, -1, 1]) : sums;
+        return reshape(sum(plain, summed), biasShape);
+      }),
+    ];
   });
-  return total;
+  return gradient;
 }

@@ -27,19 +27,25 @@ export function places(backend: MathBackendWebGL, layout: BlockLayout): TensorIn
 export function walkIndices(backend: MathBackendWebGL, layout: BlockLayout, transposed: boolean): Textures {
   const axis = transposed ? 'column' : 'row';
   return {
-    offsets: indexTexture(backend, layout, `offsets by ${axis}`, () => {
-      const {offsets} = blockWalk(layout, transposed);
-      return Array.from(offsets.subarray(1), (end, list) => [offsets[list], end]);
-    }),
-    blocks: indexTexture(backend, layout, `blocks by ${axis}`, () => {
-      const {blocks, innerIndices} = blockWalk(layout, transposed);
-      return Array.from(blocks, (block) => [block, innerIndices[block]]);
-    }),
+    offsets: indexTexture(backend, layout, `offsets by ${axis}`, () => blockRanges(layout, transposed)),
+    blocks: indexTexture(backend, layout, `blocks by ${axis}`, () => blockEntries(layout, transposed)),
   };
 }
 
-/** A texture whose texels hold two numbers each. The first program that reads it has it uploaded as packed. */
-function indexTexture(
+/** Of each row of blocks of the sparse matrix, or of its transpose: which of `blockEntries` are its own, from and to. */
+export function blockRanges(layout: BlockLayout, transposed: boolean): number[][] {
+  const {offsets} = blockWalk(layout, transposed);
+  return Array.from(offsets.subarray(1), (end, list) => [offsets[list], end]);
+}
+
+/** The live blocks, row by row of the sparse matrix, or of its transpose: the block, and the inner block that it meets. */
+export function blockEntries(layout: BlockLayout, transposed: boolean): number[][] {
+  const {blocks, innerIndices} = blockWalk(layout, transposed);
+  return Array.from(blocks, (block) => [block, innerIndices[block]]);
+}
+
+/** A texture of this name whose texels hold two numbers each. The first program that reads it has it uploaded as packed. */
+export function indexTexture(
   backend: MathBackendWebGL,
   layout: BlockLayout,
   name: string,

@@ -1,9 +1,11 @@
 /**
  * Attention on WebGL goes over the keys chunk by chunk: a chunk's scores are a texture [B·H, Sq, keys of the chunk], so
- * memory is linear in the sequence length. Short sequences are one chunk.
+ * memory is linear in the sequence length. Short sequences are one chunk. With a layout the texture holds live tiles only.
  */
 import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
+import type {BlockLayout} from '../../src/sparsity/block_layout.js';
 import type {AttentionSizes} from '../attention_sizes.js';
+import {type TileColumns, tileCount, tilesOf} from './live_tiles.js';
 import {largestTexture} from './texture_limits.js';
 
 /** Keys [start, start + count). */
@@ -12,10 +14,24 @@ export interface KeyChunk {
   start: number;
   count: number;
   isLast: boolean;
+  tiles: ChunkTiles;
+}
+
+/** The tiles of score textures (tiles_glsl.ts): how many each entry has, their size, and their columns in the layout. */
+export interface ChunkTiles {
+  count: number;
+  queries: number;
+  keys: number;
+  columns: TileColumns;
 }
 
 /** For programs that have nothing to do with chunks. */
-export const WHOLE: KeyChunk = {start: 0, count: 0, isLast: true};
+export const WHOLE: KeyChunk = {
+  start: 0,
+  count: 0,
+  isLast: true,
+  tiles: {count: 0, queries: 0, keys: 0, columns: {first: 0, end: 0}},
+};
 
 /** Scores of a chunk that are worth having at once: 16 MiB of float32. */
 const SCORES_PER_CHUNK = 2 ** 22;
@@ -28,20 +44,72 @@ export const chunkLimits = {scores: SCORES_PER_CHUNK, minKeys: MIN_KEYS};
 
 /** The chunks with keys that some query sees, as far as the host can tell; at least one. */
 export function keyChunks(inputs: FlashAttentionInputs, attrs: FlashAttentionAttrs, sizes: AttentionSizes): KeyChunk[] {
-  const step = keysPerChunk(sizes);
-  const [first, end] = visibleKeys(inputs, attrs, sizes);
-  const chunks: KeyChunk[] = [];
-  for (let start = first - (first % 2); start < end; start += step) {
-    chunks.push({start, count: Math.min(step, end - start), isLast: start + step >= end});
-  }
-  return chunks.length > 0 ? chunks : [{start: 0, count: Math.min(2, sizes.keys), isLast: true}];
+  const chunksOf = (visible: [number, number]) =>
+    attrs.layout ? tileChunks(attrs, attrs.layout, sizes, visible) : wholeChunks(sizes, visible);
+  let chunks = chunksOf(visibleKeys(inputs, attrs, sizes));
+  // Programs must run once to say that nothing is visible.
+  if (chunks.length === 0) chunks = chunksOf([0, sizes.keys]).slice(0, 1);
+  return chunks.map((chunk, i) => ({...chunk, isLast: i === chunks.length - 1}));
 }
 
-/** Even, and such that the chunk's texture fits. */
-function keysPerChunk({batch, heads, queries}: AttentionSizes): number {
-  const rows = batch * heads * queries;
-  const wanted = Math.max(chunkLimits.minKeys, Math.floor(chunkLimits.scores / rows));
-  const mostThatFits = Math.floor(largestTexture() / (batch * heads * Math.ceil(queries / 2))) * 2;
+/** How many times a chunk texture holds the chunk's tiles: once per head, or per sample where the layout tells heads apart. */
+export function entryCount({layout}: FlashAttentionAttrs, {batch, heads}: AttentionSizes): number {
+  return layout && layout.heads > 1 ? batch : batch * heads;
+}
+
+type ChunkInOrder = Omit<KeyChunk, 'isLast'>;
+
+function wholeChunks(sizes: AttentionSizes, [first, end]: [number, number]): ChunkInOrder[] {
+  const {batch, heads, queries} = sizes;
+  const step = keysThatFit(batch * heads, queries, sizes);
+  const chunks: ChunkInOrder[] = [];
+  for (let start = first - (first % 2); start < end; start += step) {
+    const count = Math.min(step, end - start);
+    chunks.push({start, count, tiles: {count: 1, queries, keys: count, columns: {first: 0, end: 1}}});
+  }
+  return chunks;
+}
+
+/** Columns of tiles, as many as fit; parts of one where it alone does not fit. */
+function tileChunks(
+  attrs: FlashAttentionAttrs,
+  layout: BlockLayout,
+  sizes: AttentionSizes,
+  [firstKey, endKey]: [number, number],
+): ChunkInOrder[] {
+  const grid = tilesOf(layout);
+  // Blocks may be larger than the matrix.
+  const queries = Math.min(grid.blockSize[0], sizes.queries + (sizes.queries % 2));
+  const keys = Math.min(grid.blockSize[1], sizes.keys + (sizes.keys % 2));
+  const entries = entryCount(attrs, sizes);
+  const fits = (columns: TileColumns) => keysThatFit(entries * tileCount(grid, columns), queries, sizes) >= keys;
+  const endColumn = Math.min(grid.colBlocks, Math.ceil(endKey / keys));
+  const chunks: ChunkInOrder[] = [];
+  for (let first = Math.floor(firstKey / keys), end = first; first < endColumn; first = end) {
+    for (end = first + 1; end < endColumn && fits({first, end: end + 1}); ) end++;
+    const columns = {first, end};
+    const count = tileCount(grid, columns);
+    if (count === 0) continue;
+    const chunkEnd = Math.min(end * keys, sizes.keys);
+    if (fits(columns)) {
+      const start = first * keys;
+      chunks.push({start, count: chunkEnd - start, tiles: {count, queries, keys, columns}});
+      continue;
+    }
+    const step = keysThatFit(entries * count, queries, sizes);
+    for (let start = first * keys; start < chunkEnd; start += step) {
+      const width = Math.min(step, end * keys - start);
+      chunks.push({start, count: Math.min(width, chunkEnd - start), tiles: {count, queries, keys: width, columns}});
+    }
+  }
+  return chunks;
+}
+
+/** How many keys wide so many tiles may be; even. */
+function keysThatFit(tiles: number, tileQueries: number, {batch, heads, queries}: AttentionSizes): number {
+  const scores = Math.max(chunkLimits.scores, chunkLimits.minKeys * batch * heads * queries);
+  const wanted = Math.floor(scores / (tiles * tileQueries));
+  const mostThatFits = Math.floor(largestTexture() / (tiles * Math.ceil(tileQueries / 2))) * 2;
   return Math.max(2, Math.min(wanted - (wanted % 2), mostThatFits));
 }
 

@@ -3,6 +3,7 @@ import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
 import {type AttentionVariant, headFunctions, headInputs, quadWalk} from './attention_glsl.js';
 import type {PackedProgram} from './packed_program.js';
 import {texel, texelWalk, textureAccess, walkTogether} from './textures_glsl.js';
+import {overTilesOfRows, rowInputs} from './tiles_glsl.js';
 
 const enterRowPair = `
   int index = outputTexel();
@@ -13,33 +14,43 @@ const enterRowPair = `
 
 /** Forward: (maximum, sum of exp(score − maximum)) of both rows, over the chunk and, if there are any, those before. */
 export function runningStatsProgram(variant: AttentionVariant, hasPrevious: boolean): PackedProgram {
-  const firstScore = 'index * pairs(chunkKeys) + seen.x / 2';
+  const firstScore = 'firstTexel + seen.x / 2';
+  const steps = '(pairs(seen.y) - seen.x / 2)';
   const forMaximum = texelWalk('scores', 'forMaximum', firstScore, '1');
   const forSum = texelWalk('scores', 'forSum', firstScore, '1');
   return {
-    inputs: ['scores', ...(hasPrevious ? (['previousStats'] as const) : []), ...headInputs(variant)],
+    inputs: [
+      'scores',
+      ...(hasPrevious ? (['previousStats'] as const) : []),
+      ...rowInputs(variant),
+      ...headInputs(variant),
+    ],
     code: `
 ${headFunctions(variant)}
 void main() {
   ${enterRowPair}
-  ivec2 seen = visibleInChunk(head, query);
-  int steps = pairs(seen.y) - seen.x / 2;
   vec4 previous = ${hasPrevious ? texel('previousStats', 'index') : 'vec4(lowestMaximum, 0.0, lowestMaximum, 0.0)'};
   vec2 maximum = previous.xz;
-  ${forMaximum.declare}
-  ${walkTogether(
-    [forMaximum],
-    'steps',
-    `vec4 scores4 = ${forMaximum.fetch};
-    maximum = max(maximum, max(scores4.xz, scores4.yw));`,
+  ${overTilesOfRows(
+    variant,
+    `${forMaximum.declare}
+    ${walkTogether(
+      [forMaximum],
+      steps,
+      `vec4 scores4 = ${forMaximum.fetch};
+      maximum = max(maximum, max(scores4.xz, scores4.yw));`,
+    )}`,
   )}
   vec2 sum = previous.yw * exp(previous.xz - maximum);
-  ${forSum.declare}
-  ${walkTogether(
-    [forSum],
-    'steps',
-    `vec4 weights = exp(${forSum.fetch} - maximum.xxyy);
-    sum += weights.xz + weights.yw;`,
+  ${overTilesOfRows(
+    variant,
+    `${forSum.declare}
+    ${walkTogether(
+      [forSum],
+      steps,
+      `vec4 weights = exp(${forSum.fetch} - maximum.xxyy);
+      sum += weights.xz + weights.yw;`,
+    )}`,
   )}
   setOutput(vec4(maximum.x, sum.x, maximum.y, sum.y));
 }`,
@@ -70,35 +81,37 @@ export function distanceSumsProgram(
   weightsAre: 'dScores' | 'probabilities',
   hasPrevious: boolean,
 ): PackedProgram {
-  const weights = texelWalk('weights', 'weights', 'index * pairs(chunkKeys) + seen.x / 2', '1');
+  const weights = texelWalk('weights', 'weights', 'firstTexel + seen.x / 2', '1');
   const weight = weightsAre === 'probabilities' ? `abs(${weights.fetch})` : weights.fetch;
   return {
-    inputs: ['weights', ...(hasPrevious ? (['previous'] as const) : []), ...headInputs(variant)],
+    inputs: ['weights', ...(hasPrevious ? (['previous'] as const) : []), ...rowInputs(variant), ...headInputs(variant)],
     code: `
 ${headFunctions(variant)}
 void main() {
   ${enterRowPair}
-  ivec2 seen = visibleInChunk(head, query);
-  int key = chunkStart + 2 * (seen.x / 2);
-  int texels = pairs(seen.y) - seen.x / 2;
   vec4 weightedSums = vec4(0.0);
   vec4 plainSums = vec4(0.0);
-  ${weights.declare}
-  // Sums of few terms, and sums of these, round less than one of many.
-  for (int done = 0; done < texels; done += 8) {
-    vec4 weighted = vec4(0.0);
-    vec4 plain = vec4(0.0);
-    ${walkTogether(
-      [weights],
-      'min(8, texels - done)',
-      `vec4 weights4 = ${weight};
-      weighted += weights4 * vec4(abs(aheadOf(head, query, key)));
-      plain += weights4;
-      key += 2;`,
-    )}
-    weightedSums += weighted;
-    plainSums += plain;
-  }
+  ${overTilesOfRows(
+    variant,
+    `int key = firstKey + 2 * (seen.x / 2);
+    int texels = pairs(seen.y) - seen.x / 2;
+    ${weights.declare}
+    // Sums of few terms, and sums of these, round less than one of many.
+    for (int done = 0; done < texels; done += 8) {
+      vec4 weighted = vec4(0.0);
+      vec4 plain = vec4(0.0);
+      ${walkTogether(
+        [weights],
+        'min(8, texels - done)',
+        `vec4 weights4 = ${weight};
+        weighted += weights4 * vec4(abs(aheadOf(head, query, key)));
+        plain += weights4;
+        key += 2;`,
+      )}
+      weightedSums += weighted;
+      plainSums += plain;
+    }`,
+  )}
   vec4 sums = vec4(weightedSums.x + weightedSums.y, plainSums.x + plainSums.y,
     weightedSums.z + weightedSums.w, plainSums.z + plainSums.w);
   setOutput(sums${hasPrevious ? ` + ${texel('previous', 'index')}` : ''});
@@ -138,7 +151,7 @@ export function deltaProgram(variant: AttentionVariant, hasDLse: boolean): Packe
   return {
     inputs: ['o', 'dO', ...(hasDLse ? (['dSoftmaxStats'] as const) : [])],
     code: `
-${headFunctions({...variant, slopes: false, queryLengths: false, keyLengths: false})}
+${headFunctions({...variant, layout: false, slopes: false, queryLengths: false, keyLengths: false})}
 void main() {
   ${enterRowPair}
   // Two short sums per row round less than one long one.

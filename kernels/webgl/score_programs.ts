@@ -1,9 +1,8 @@
-/** Programs that make chunk textures [B·H, Sq, chunkKeys]: scores, probabilities, and the gradient of the scores. */
+/** Programs that make chunk textures (tiles_glsl.ts): scores, probabilities, and the gradient of the scores. */
 import {
   type AttentionVariant,
   dotProducts,
   dropoutFunctions,
-  enterScoreQuad,
   headFunctions,
   headInputs,
   scoreFunctions,
@@ -12,21 +11,28 @@ import {
 } from './attention_glsl.js';
 import type {PackedProgram} from './packed_program.js';
 import {texel} from './textures_glsl.js';
+import {enterScoreQuad, QUARTER_SETS, quadInputs} from './tiles_glsl.js';
 
 /** GLSL of the texel of a texture of two numbers per row that belongs to the two rows of the quad. */
 const ofQuadRows = (input: string) => texel(input, 'headIndex * pairs(queries) + query / 2');
 
+/** GLSL statements that declare the quad's `scores`; those of hidden keys are hiddenScore. */
+const declareScores = (variant: AttentionVariant) => `
+  ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
+  vec4 scores = scoresOf(head, dots, query, key);
+  ${variant.layout ? `if (liveQuarters != ${QUARTER_SETS - 1}) { scores = liveScores(scores, liveQuarters, query, key); }` : ''}`;
+
 /** Scores of the forward pass. */
 export function scoresProgram(variant: AttentionVariant): PackedProgram {
   return {
-    inputs: ['q', 'k', ...headInputs(variant), ...scoreInputs(variant)],
+    inputs: ['q', 'k', ...quadInputs(variant), ...headInputs(variant), ...scoreInputs(variant)],
     code: `
 ${headFunctions(variant)}
 ${scoreFunctions(variant)}
 void main() {
-  ${enterScoreQuad('vec4(hiddenScore)')}
-  ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
-  setOutput(scoresOf(head, dots, query, key));
+  ${enterScoreQuad(variant, 'vec4(hiddenScore)')}
+  ${declareScores(variant)}
+  setOutput(scores);
 }`,
   };
 }
@@ -34,12 +40,12 @@ void main() {
 /** exp(scores − maximum) of the forward pass, times what dropout makes of it, from scores and (maximum, sum) rows. */
 export function weightsProgram(variant: AttentionVariant): PackedProgram {
   return {
-    inputs: ['scores', 'stats', ...headInputs(variant)],
+    inputs: ['scores', 'stats', ...quadInputs(variant), ...headInputs(variant)],
     code: `
 ${headFunctions(variant)}
 ${dropoutFunctions(variant)}
 void main() {
-  ${enterScoreQuad('vec4(0.0)')}
+  ${enterScoreQuad(variant, 'vec4(0.0)')}
   vec4 stats4 = ${ofQuadRows('stats')};
   vec4 weights = exp(${texel('scores', 'index')} - stats4.xxzz);
   ${variant.dropout ? 'weights = mix(vec4(0.0), weights * dropoutFactor, keptOf(head, query, key));' : ''}
@@ -54,15 +60,14 @@ void main() {
  */
 export function probabilitiesProgram(variant: AttentionVariant): PackedProgram {
   return {
-    inputs: ['q', 'k', 'softmaxStats', ...headInputs(variant), ...scoreInputs(variant)],
+    inputs: ['q', 'k', 'softmaxStats', ...quadInputs(variant), ...headInputs(variant), ...scoreInputs(variant)],
     code: `
 ${headFunctions(variant)}
 ${scoreFunctions(variant)}
 ${dropoutFunctions(variant)}
 void main() {
-  ${enterScoreQuad('vec4(0.0)')}
-  ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
-  vec4 scores = scoresOf(head, dots, query, key);
+  ${enterScoreQuad(variant, 'vec4(0.0)')}
+  ${declareScores(variant)}
   vec4 stats4 = ${ofQuadRows('softmaxStats')};
   vec4 probabilities = mix(exp(scores - stats4.xxzz) / stats4.yyww, vec4(0.0), equal(scores, vec4(hiddenScore)));
   ${variant.dropout ? 'probabilities = mix(-probabilities, probabilities, keptOf(head, query, key));' : ''}
@@ -85,12 +90,20 @@ export function scoreGradientProgram(variant: AttentionVariant, gradientOf: Grad
   vec4 t = tanhQuad(dots * (scale / softcap));
   gradient *= 1.0 - t * t;`;
   return {
-    inputs: ['dO', 'v', 'probabilities', 'delta', ...(needsDots ? (['q', 'k'] as const) : []), ...headInputs(variant)],
+    inputs: [
+      'dO',
+      'v',
+      'probabilities',
+      'delta',
+      ...(needsDots ? (['q', 'k'] as const) : []),
+      ...quadInputs(variant),
+      ...headInputs(variant),
+    ],
     code: `
 ${headFunctions(variant)}
 ${needsDots ? tanhFunction : ''}
 void main() {
-  ${enterScoreQuad('vec4(0.0)')}
+  ${enterScoreQuad(variant, 'vec4(0.0)')}
   vec4 probabilities4 = ${texel('probabilities', 'index')};
   ${dotProducts(variant, 'gradient', {operand: 'dO', row: 'query'}, {operand: 'v', row: 'key'})}
   ${variant.dropout ? 'gradient = mix(vec4(0.0), gradient * dropoutFactor, greaterThan(probabilities4, vec4(0.0)));' : ''}

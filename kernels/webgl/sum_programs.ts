@@ -5,6 +5,7 @@
 import {type AttentionVariant, depthOf, headFunctions, headInputs, quadWalk} from './attention_glsl.js';
 import type {PackedProgram} from './packed_program.js';
 import {texel, texelWalk, walkTogether} from './textures_glsl.js';
+import {columnInputs, overTilesOfColumns, overTilesOfRows, rowInputs} from './tiles_glsl.js';
 
 const previousInput = (hasPrevious: boolean) => (hasPrevious ? (['previous'] as const) : []);
 
@@ -14,8 +15,8 @@ const previousInput = (hasPrevious: boolean) => (hasPrevious ? (['previous'] as 
  * 1); for dQ (`matrix` k) it is added as it is.
  */
 export function sumOverKeysProgram(variant: AttentionVariant, matrix: 'k' | 'v', hasPrevious: boolean): PackedProgram {
-  const weights = texelWalk('weights', 'weights', 'rowPair * pairs(chunkKeys) + seen.x / 2', '1');
-  const rows = quadWalk(variant, matrix, 'down', 'chunkStart + 2 * (seen.x / 2)', 'column');
+  const weights = texelWalk('weights', 'weights', 'firstTexel + seen.x / 2', '1');
+  const rows = quadWalk(variant, matrix, 'down', 'firstKey + 2 * (seen.x / 2)', 'column');
   const fetchBoth = `vec4 w = ${weights.fetch}; vec4 x = ${rows.fetch};`;
   const statsTexel = (input: string) => texel(input, 'headIndex * pairs(queries) + query / 2');
   const softmax = `
@@ -36,6 +37,7 @@ export function sumOverKeysProgram(variant: AttentionVariant, matrix: 'k' | 'v',
       matrix,
       ...previousInput(hasPrevious),
       ...(matrix === 'v' ? statsInputs : []),
+      ...rowInputs(variant),
       ...headInputs(variant),
     ],
     code: `
@@ -48,17 +50,18 @@ void main() {
   int headIndex = rowPair / pairs(queries);
   if (headIndex >= batch * heads) { setOutput(vec4(0.0)); return; }
   Head head = makeHead(headIndex);
-  ivec2 seen = visibleInChunk(head, query);
-
-  ${weights.declare}
-  ${rows.declare}
   vec4 sum = vec4(0.0);
-  ${walkTogether([weights, rows], '(seen.y / 2 - seen.x / 2)', `${fetchBoth} sum += w.xxzz * x.xyxy + w.yyww * x.zwzw;`)}
-  if (seen.y % 2 == 1 && seen.y > seen.x) {
-    // The second row of the last pair is hidden, and may be padding.
-    ${fetchBoth}
-    sum += w.xxzz * x.xyxy;
-  }
+  ${overTilesOfRows(
+    variant,
+    `${weights.declare}
+    ${rows.declare}
+    ${walkTogether([weights, rows], '(seen.y / 2 - seen.x / 2)', `${fetchBoth} sum += w.xxzz * x.xyxy + w.yyww * x.zwzw;`)}
+    if (seen.y % 2 == 1 && seen.y > seen.x) {
+      // The second row of the last pair is hidden, and may be padding.
+      ${fetchBoth}
+      sum += w.xxzz * x.xyxy;
+    }`,
+  )}
   ${matrix === 'v' ? softmax : gradient}
   setOutput(sum);
 }`,
@@ -75,15 +78,14 @@ export function sumOverQueriesProgram(
   matrix: 'q' | 'dO',
   hasPrevious: boolean,
 ): PackedProgram {
-  const firstWeight = '(head.index * pairs(queries) + seen.x / 2) * pairs(chunkKeys) + (key - chunkStart) / 2';
-  const weights = texelWalk('weights', 'weights', firstWeight, 'pairs(chunkKeys)');
-  const rows = quadWalk(variant, matrix, 'down', '2 * (seen.x / 2)', 'column');
+  const weights = texelWalk('weights', 'weights', 'firstTexel + seen.x / 2 * pairs(tileKeys)', 'pairs(tileKeys)');
+  const rows = quadWalk(variant, matrix, 'down', 'firstQuery + 2 * (seen.x / 2)', 'column');
   const dropped = matrix === 'dO' && variant.dropout;
   const weight = dropped ? `max(${weights.fetch}, 0.0)` : weights.fetch;
   const fetchBoth = `vec4 w = ${weight}; vec4 x = ${rows.fetch};`;
   const factor = matrix === 'q' ? 'scale' : dropped ? 'dropoutFactor' : '1.0';
   return {
-    inputs: ['weights', matrix, ...previousInput(hasPrevious), ...headInputs(variant)],
+    inputs: ['weights', matrix, ...previousInput(hasPrevious), ...columnInputs(variant), ...headInputs(variant)],
     code: `
 ${headFunctions(variant)}
 void main() {
@@ -101,15 +103,17 @@ void main() {
   vec4 sum = vec4(0.0);
   for (int member = 0; member < group; member++) {
     Head head = makeHead(keyHeadIndex / keyHeads * heads + keyHeadIndex % keyHeads * group + member);
-    ivec2 seen = max(visibleQueries(head, key, key + 1), 0);
-    ${weights.declare}
-    ${rows.declare}
-    ${walkTogether([weights, rows], '(seen.y / 2 - seen.x / 2)', `${fetchBoth} sum += w.xxyy * x.xyxy + w.zzww * x.zwzw;`)}
-    if (seen.y % 2 == 1 && seen.y > seen.x) {
-      // The second row of the last pair sees nothing, and may be padding.
-      ${fetchBoth}
-      sum += w.xxyy * x.xyxy;
-    }
+    ${overTilesOfColumns(
+      variant,
+      `${weights.declare}
+      ${rows.declare}
+      ${walkTogether([weights, rows], '(seen.y / 2 - seen.x / 2)', `${fetchBoth} sum += w.xxyy * x.xyxy + w.zzww * x.zwzw;`)}
+      if (seen.y % 2 == 1 && seen.y > seen.x) {
+        // The second row of the last pair sees nothing, and may be padding.
+        ${fetchBoth}
+        sum += w.xxyy * x.xyxy;
+      }`,
+    )}
   }
   setOutput(sum * ${factor});
 }`,

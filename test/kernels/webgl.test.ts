@@ -23,6 +23,12 @@ const chunked: AttentionCase[] = [
   {...base, queryLengths: [30, 0], keyLengths: [41, 53], dropout: {rate: 0.3, seed: 5}},
   {...base, bias: 'HQK', alibi: 'H'},
   {...base, bias: 'Q', mask: 'K', softcap: 4, alibi: 'BH'},
+  {...base, window: [9, 2], bias: 'HQK'},
+  {...base, bias: 'K', causal: true},
+  // Chunks of several columns of blocks, of tiles that are two blocks wide, and of parts of one column.
+  {...base, layout: {blockSize: [8, 8], density: 0.5}},
+  {...base, layout: {blockSize: [5, 3], density: 0.5, perHead: true}, bias: 'HQK', alibi: 'H'},
+  {...base, layout: {blockSize: [16, 64], density: 1}, causal: true, bias: 'K'},
 ];
 
 describeOnBackends(
@@ -42,6 +48,20 @@ describeOnBackends(
 describeOnBackends(
   'WebGL attention programs',
   () => {
+    it('make no more scores than the live blocks of a layout have', () => {
+      const [heads, S, blockSize] = [2, 512, 32];
+      const layout = BlockLayout.slidingWindow(S, {window: [32, 32], blockSize});
+      const run = spyOn(tf.backend() as MathBackendWebGL, 'runWebGLProgram').and.callThrough();
+      tf.tidy(() => {
+        const q = tf.ones<tf.Rank.R4>([1, heads, S, 8]);
+        const bias = tf.ones<tf.Rank.R2>([1, S]);
+        tf.grads((x, b) => flashAttention(x as tf.Tensor4D, q, q, {layout, bias: b}))([q, bias]);
+      });
+      layout.dispose();
+      const largest = Math.max(...run.calls.allArgs().map(([{outputShape}]) => tf.util.sizeFromShape(outputShape)));
+      expect(largest).toBe(heads * layout.nnz * blockSize ** 2);
+    });
+
     it('are compiled once for all sequence lengths', async () => {
       await trainingStep(33, 40);
       const compiled = programCount('chunkStart');
