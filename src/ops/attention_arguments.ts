@@ -52,8 +52,8 @@ export interface FlashAttentionOptions {
   keyLengths?: Tensor1D | TensorLike;
   /**
    * Block-sparse attention: key j is visible to query i only if the layout's block at (floor(i / row size), floor(j /
-   * column size)) is live. Its grid covers [Sq, Sk], and it has one pattern for all heads or H. On WebGPU time and
-   * memory are those of the live blocks, and multiples of 64 fit the kernels best; elsewhere it is a mask.
+   * column size)) is live. Its grid covers [Sq, Sk], and it has one pattern for all heads or H. On WebGPU and WebGL
+   * time and memory are those of the live blocks; multiples of 64 fit the kernels of WebGPU best, even sizes those of WebGL.
    */
   layout?: BlockLayout;
   /** Axis order of q, k, v and the output: 'BHSD' (default) or 'BSHD'; both are read in place. */
