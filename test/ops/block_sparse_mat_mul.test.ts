@@ -28,6 +28,17 @@ describeOnBackends('blockSparseMatMul', () => {
     expectWithin('gradient', await double.data(), expected, 1e-5 * Math.max(...expected.map(Math.abs)));
   });
 
+  it('gives the same bits every time, gradients too', async () => {
+    const x = tf.randomNormal([3, 50, 24], 0, 1, 'float32', 1);
+    const w = tf.randomNormal([layout.nnz, 8, 8], 0, 1, 'float32', 2);
+    const multiply = (y: tf.Tensor, v: tf.Tensor) => tf.square(blockSparseMatMul(y, v, {layout, mode: 'dds'}));
+    const run = async () => {
+      const [dx, dw] = tf.grads(multiply)([x, w]);
+      return [await multiply(x, w).data(), await dx.data(), await dw.data()];
+    };
+    expect(await run()).toEqual(await run());
+  });
+
   it('says what is wrong with its arguments', () => {
     const x = tf.ones([5, 24]);
     expect(() => blockSparseMatMul(x, values(), {layout: {} as BlockLayout, mode: 'dds'})).toThrowError(
