@@ -23,6 +23,14 @@ export function blockSparseSizes({a, b}: BlockSparseMatMulInputs, attrs: BlockSp
   return {batch: (denseA ? a : b).shape[0], heads: layout.heads, rows, inner, columns};
 }
 
+/** The shape of a product: the live blocks in mode 'sdd', else a dense matrix per batch entry and head. */
+export function productShape(
+  {batch, heads, rows, columns}: BlockSparseSizes,
+  {mode, layout, sumBatch}: BlockSparseMatMulAttrs,
+): number[] {
+  return mode === 'sdd' ? [sumBatch ? 1 : batch, layout.nnz, ...layout.blockSize] : [batch, heads, rows, columns];
+}
+
 export function swapIf<T>(swap: boolean, [first, second]: readonly T[]): [T, T] {
   return swap ? [second, first] : [first, second];
 }

@@ -1,6 +1,6 @@
 /**
- * Attention over nothing: no batch, no head, no query, no key, or no live block. GPU kernels cannot bind empty buffers, and every
- * backend's answer is the same constants, so the case is taken off their hands.
+ * Attention over nothing: no batch, no head, no query, no key, or no live block. GPU kernels cannot bind empty buffers,
+ * and every backend's answer is the same constants, so the case is taken off their hands.
  */
 import {
   type KernelConfig,

@@ -85,6 +85,25 @@ const moreDepths = [2, 3, 5, 16, 32, 80, 96, 111, 160, 192, 224].map((D) => ({..
 
 const small = {...base, B: 2, Sq: 37, Sk: 53};
 
+/** Every option that composes, but for a layout. */
+const everyOption: AttentionCase = {
+  ...small,
+  H: 4,
+  Hk: 2,
+  D: 20,
+  Dv: 12,
+  order: 'BSHD',
+  window: [21, 6],
+  softcap: 4,
+  alibi: 'BH',
+  bias: 'HQK',
+  mask: 'BHQK',
+  queryLengths: [30, 37],
+  keyLengths: [53, 33],
+  dropout: {rate: 0.17, seed: 7},
+  scale: 0.3,
+};
+
 const options: AttentionCase[] = [
   {...small, Dv: 40},
   {...small, D: 24, Dv: 7},
@@ -124,23 +143,7 @@ const options: AttentionCase[] = [
   {...small, queryLengths: [20, 5], causal: true},
   {...small, dropout: {rate: 0.17, seed: 42}},
   {...small, dropout: {rate: 0.5, seed: 4294967295}, causal: true, H: 4, Hk: 2},
-  {
-    ...small,
-    H: 4,
-    Hk: 2,
-    D: 20,
-    Dv: 12,
-    order: 'BSHD',
-    window: [21, 6],
-    softcap: 4,
-    alibi: 'BH',
-    bias: 'HQK',
-    mask: 'BHQK',
-    queryLengths: [30, 37],
-    keyLengths: [53, 33],
-    dropout: {rate: 0.17, seed: 7},
-    scale: 0.3,
-  },
+  everyOption,
 ];
 
 /** Scores that would overflow exp in float32 without the running maximum, and rows that see one key. */
@@ -197,24 +200,7 @@ const layouts: AttentionCase[] = [
   {...small, layout: {blockSize: [7, 9], density: 0.5}, causal: true},
   {...small, layout: {blockSize: [16, 16], density: 0}},
   {...small, bias: 'HQK', mask: 'BK', layout: {blockSize: [8, 16], density: 0.5}},
-  {
-    ...small,
-    H: 4,
-    Hk: 2,
-    D: 20,
-    Dv: 12,
-    order: 'BSHD',
-    window: [21, 6],
-    softcap: 4,
-    alibi: 'BH',
-    bias: 'HQK',
-    mask: 'BHQK',
-    queryLengths: [30, 37],
-    keyLengths: [53, 33],
-    dropout: {rate: 0.17, seed: 7},
-    scale: 0.3,
-    layout: {blockSize: [8, 8], density: 0.6, perHead: true},
-  },
+  {...everyOption, layout: {blockSize: [8, 8], density: 0.6, perHead: true}},
 ];
 
 /** One block for all, and a bias of its own shape. */

@@ -2,7 +2,7 @@
 import type {MathBackendCPU} from '@tensorflow/tfjs-backend-cpu';
 import type {KernelConfig, TensorInfo, TypedArray} from '@tensorflow/tfjs-core';
 import {BlockSparseMatMul, type BlockSparseMatMulAttrs, type BlockSparseMatMulInputs} from '../../src/kernel_names.js';
-import {blockSparseSizes} from '../block_sparse_sizes.js';
+import {blockSparseSizes, productShape} from '../block_sparse_sizes.js';
 import {matrixView, sampledProduct, sparseTimesDense} from './block_sparse_products.js';
 
 export const cpuBlockSparseMatMul: KernelConfig = {
@@ -29,14 +29,13 @@ export function blockSparseProduct(
   const {a, b} = inputs;
   const sizes = blockSparseSizes(inputs, attrs);
   const {batch, heads, rows, inner, columns} = sizes;
+  const shape = productShape(sizes, attrs);
   const view = (values: ArrayLike<number>, {shape}: TensorInfo, transposed: boolean) =>
     matrixView(values, shape[3], transposed);
   if (mode === 'sdd') {
     const product = [view(aValues, a, transposeA), view(bValues, b, transposeB)] as const;
-    const shape = [sumBatch ? 1 : batch, layout.nnz, ...layout.blockSize];
     return {shape, values: sampledProduct(layout, sizes, ...product, sumBatch)};
   }
-  const shape = [batch, heads, rows, columns];
   if (mode === 'dsd') {
     const blocks = {values: aValues, sharedByBatch: a.shape[0] === 1};
     const strides = {outer: columns, free: 1};

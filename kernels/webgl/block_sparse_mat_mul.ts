@@ -3,7 +3,7 @@ import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import {type KernelConfig, util, zeros} from '@tensorflow/tfjs-core';
 import {BlockSparseMatMul, type BlockSparseMatMulAttrs, type BlockSparseMatMulInputs} from '../../src/kernel_names.js';
 import type {BlockLayout} from '../../src/sparsity/block_layout.js';
-import {type BlockSparseSizes, blockSparseSizes} from '../block_sparse_sizes.js';
+import {type BlockSparseSizes, blockSparseSizes, productShape} from '../block_sparse_sizes.js';
 import {
   type ProductVariant,
   productUniforms,
@@ -23,7 +23,9 @@ export const webglBlockSparseMatMul: KernelConfig = {
     const attrs = call.attrs as unknown as BlockSparseMatMulAttrs;
     const {a, b} = inputs;
     const sizes = blockSparseSizes(inputs, attrs);
-    const {entries, output} = outputOf(inputs, attrs, sizes);
+    const output = productShape(sizes, attrs);
+    // How many batch entries the sparse matrix has.
+    const [entries] = {sdd: output, dsd: a.shape, dds: b.shape}[attrs.mode];
     // What has no elements has no texture.
     if ([a.shape, b.shape, output].some((shape) => util.sizeFromShape(shape) === 0)) return zeros(output);
     assertTexturesFit('blockSparseMatMul', {a: a.shape, b: b.shape, output});
@@ -32,19 +34,6 @@ export const webglBlockSparseMatMul: KernelConfig = {
     return runPackedProgram(backend, program, output, {matrixA: a, matrixB: b, ...indices}, productUniforms, values);
   },
 };
-
-/** The shape of the output, and how many batch entries the sparse matrix has. */
-function outputOf(
-  {a, b}: BlockSparseMatMulInputs,
-  {mode, layout, sumBatch}: BlockSparseMatMulAttrs,
-  {batch, heads, rows, columns}: BlockSparseSizes,
-): {entries: number; output: number[]} {
-  if (mode === 'sdd') {
-    const entries = sumBatch ? 1 : batch;
-    return {entries, output: [entries, layout.nnz, ...layout.blockSize]};
-  }
-  return {entries: (mode === 'dsd' ? a : b).shape[0], output: [batch, heads, rows, columns]};
-}
 
 function programOf(
   backend: MathBackendWebGL,

@@ -3,6 +3,7 @@ import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import type {TensorInfo} from '@tensorflow/tfjs-core';
 import type {BlockLayout} from '../../src/sparsity/block_layout.js';
 import {blockWalk} from '../block_sparse_sizes.js';
+import {placeTable} from '../layout_tables.js';
 import type {Textures} from './packed_program.js';
 
 /** Index textures hold each number in two digits to this base: half floats hold no larger integers one by one. */
@@ -17,10 +18,13 @@ ivec2 indices(vec4 digits) {
 
 /** Of each live block: its row of blocks, counted over all heads, and its column. */
 export function places(backend: MathBackendWebGL, layout: BlockLayout): TensorInfo {
-  const {nnz, rowIndices, colIndices, rowBlocks} = layout;
-  return indexTexture(backend, layout, 'places', () =>
-    Array.from({length: nnz}, (_, block) => [layout.headOf(block) * rowBlocks + rowIndices[block], colIndices[block]]),
-  );
+  return indexTexture(backend, layout, 'places', () => {
+    const table = placeTable(layout);
+    return Array.from({length: layout.nnz}, (_, block) => {
+      const [row, column, head] = table.subarray(3 * block, 3 * block + 3);
+      return [head * layout.rowBlocks + row, column];
+    });
+  });
 }
 
 /** What a product reads to find the live blocks of a row of the sparse matrix, or of its transpose. */

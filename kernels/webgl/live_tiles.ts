@@ -62,10 +62,13 @@ export function tileCount({colOffsets, colBlocks, heads}: BlockLayout, {first, e
 
 /** The index textures of a chunk with these columns of tiles; see tiles_glsl.ts. */
 export function tileTextures(backend: MathBackendWebGL, layout: BlockLayout, columns: TileColumns): Textures {
+  // Made for the first texture that is missing, then shared.
+  let ofChunk: BlockLayout | undefined;
   const texture = (what: string, texels: (tiles: BlockLayout) => number[][]) =>
-    indexTexture(backend, layout, `attention ${what}, columns ${columns.first} to ${columns.end}`, () =>
-      texels(restrictTo(tilesOf(layout), columns)),
-    );
+    indexTexture(backend, layout, `attention ${what}, columns ${columns.first} to ${columns.end}`, () => {
+      ofChunk ??= restrictTo(tilesOf(layout), columns);
+      return texels(ofChunk);
+    });
   return {
     tilePlaces: texture('places', (tiles) =>
       Array.from({length: tiles.nnz}, (_, tile) => {

@@ -3,7 +3,7 @@ import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import {type KernelConfig, type TensorInfo, util} from '@tensorflow/tfjs-core';
 import {BlockSparseMatMul, type BlockSparseMatMulAttrs, type BlockSparseMatMulInputs} from '../../src/kernel_names.js';
 import type {BlockLayout} from '../../src/sparsity/block_layout.js';
-import {type BlockSparseSizes, blockSparseSizes, swapIf} from '../block_sparse_sizes.js';
+import {type BlockSparseSizes, blockSparseSizes, productShape, swapIf} from '../block_sparse_sizes.js';
 import {placeTable, walkTable} from '../layout_tables.js';
 import {
   type SparseProductVariant,
@@ -23,7 +23,7 @@ export const webgpuBlockSparseMatMul: KernelConfig = {
     const inputs = call.inputs as BlockSparseMatMulInputs;
     const attrs = call.attrs as unknown as BlockSparseMatMulAttrs;
     const sizes = blockSparseSizes(inputs, attrs);
-    const shape = outputShape(sizes, attrs);
+    const shape = productShape(sizes, attrs);
     for (const [name, matrix] of [
       ['a', inputs.a.shape],
       ['b', inputs.b.shape],
@@ -40,11 +40,6 @@ export const webgpuBlockSparseMatMul: KernelConfig = {
     return product;
   },
 };
-
-function outputShape({batch, heads, rows, columns}: BlockSparseSizes, attrs: BlockSparseMatMulAttrs): number[] {
-  const {mode, layout, sumBatch} = attrs;
-  return mode === 'sdd' ? [sumBatch ? 1 : batch, layout.nnz, ...layout.blockSize] : [batch, heads, rows, columns];
-}
 
 /** Rows of a buffer can be read four elements at a time if they, and the blocks along them, are whole fours. */
 function stored(
