@@ -69,12 +69,14 @@ ${entryPoint(
     let residual = total.y - statsOf(head, rowStart + ${rowOfSlot(tile, 'slot')}).w;
     ${rowQuad(core.weights, 'slot', '0u')}.x = residual * total.z - total.x;
   }
-  workgroupBarrier();
-  if (localIndex == 0u) {
-    var total = 0.0;
-    for (var slot = 0u; slot < ${tile.rows}u; slot++) { total += ${rowQuad(core.weights, 'slot', '0u')}.x; }
-    dSlopes[workgroup] = total;
-  }`,
+  // In pairs: a running sum would round every row to the precision of the total.
+  for (var half = ${tile.rows / 2}u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    for (var slot = localIndex; slot < half; slot += ${threads}u) {
+      ${rowQuad(core.weights, 'slot', '0u')}.x += ${rowQuad(core.weights, 'slot + half', '0u')}.x;
+    }
+  }
+  if (localIndex == 0u) { dSlopes[workgroup] = ${rowQuad(core.weights, '0u', '0u')}.x; }`,
 )}`;
   return attentionShader([...core.bindings, {name: 'dSlopes', access: 'read_write', element: 'f32'}], body);
 }
