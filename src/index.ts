@@ -13,12 +13,20 @@ import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
+import {keepingIndexBuffers} from './sparsity/index_buffers.js';
 
-for (const kernel of [...cpuKernels, ...webgpuKernels, ...webglKernels]) registerKernel(kernel);
-for (const kernel of [cpuBlockSparseMatMul, webgpuBlockSparseMatMul, webglBlockSparseMatMul]) registerKernel(kernel);
-for (const kernels of [cpuBlockSparseSoftmaxKernels, webgpuBlockSparseSoftmaxKernels, webglBlockSparseSoftmaxKernels]) {
-  for (const kernel of kernels) registerKernel(kernel);
-}
+const kernels = [
+  cpuKernels,
+  webgpuKernels,
+  webglKernels,
+  cpuBlockSparseMatMul,
+  webgpuBlockSparseMatMul,
+  webglBlockSparseMatMul,
+  cpuBlockSparseSoftmaxKernels,
+  webgpuBlockSparseSoftmaxKernels,
+  webglBlockSparseSoftmaxKernels,
+].flat();
+for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 for (const gradient of [...flashAttentionGradients, blockSparseMatMulGradient, ...blockSparseSoftmaxGradients])
   registerGradient(gradient);
 chainFlashAttention();

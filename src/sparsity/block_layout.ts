@@ -1,5 +1,5 @@
 /** `BlockLayout`: which blocks of a matrix, or of attention's score matrix, are live. */
-import {engine, type KernelBackend, type TensorInfo} from '@tensorflow/tfjs-core';
+import type {KernelBackend, TensorInfo} from '@tensorflow/tfjs-core';
 import {
   type AttentionPatternOptions,
   type BlockPattern,
@@ -17,6 +17,7 @@ import {
   type SlidingWindowOptions,
   slidingWindow,
 } from './block_patterns.js';
+import {IndexBuffers} from './index_buffers.js';
 
 /** Live blocks as a matrix of booleans, [row of blocks][column of blocks]; one such matrix per head where heads differ. */
 export type BlockMask = boolean[][] | boolean[][][];
@@ -63,8 +64,7 @@ export class BlockLayout {
   readonly colOffsets: Int32Array;
   /** The numbers of the blocks, column by column and downwards in each; [nnz]. */
   readonly blocksByColumn: Int32Array;
-  /** Index buffers that kernels have made of this layout, by what they hold. */
-  private readonly indexBuffers = new Map<KernelBackend, Map<string, TensorInfo>>();
+  private readonly indexBuffers = new IndexBuffers();
 
   private constructor(pattern: BlockPattern) {
     const {rowBlocks, colBlocks, heads = 1} = pattern;
@@ -342,16 +342,7 @@ export class BlockLayout {
    * backend until {@link dispose}.
    */
   indexBuffer(backend: KernelBackend, name: string, make: () => {shape: number[]; values: Int32Array}): TensorInfo {
-    const ofBackend = this.indexBuffers.get(backend) ?? new Map<string, TensorInfo>();
-    this.indexBuffers.set(backend, ofBackend);
-    let buffer = ofBackend.get(name);
-    if (!buffer) {
-      const {shape, values} = make();
-      buffer = {dataId: backend.write(values, shape, 'int32'), shape, dtype: 'int32'};
-      ofBackend.set(name, buffer);
-      expectDataIdToStay();
-    }
-    return buffer;
+    return this.indexBuffers.get(backend, name, make);
   }
 
   /**
@@ -359,10 +350,7 @@ export class BlockLayout {
    * is used again, kernels make new ones.
    */
   dispose(): void {
-    for (const [backend, buffers] of this.indexBuffers) {
-      for (const {dataId} of buffers.values()) backend.disposeData(dataId);
-    }
-    this.indexBuffers.clear();
+    this.indexBuffers.dispose();
   }
 
   private columnsOf(headRow: number): Int32Array {
@@ -384,15 +372,6 @@ export class BlockLayout {
     const heads = this.heads === 1 ? '' : ` in ${this.heads} heads`;
     return `${this.rowBlocks} × ${this.colBlocks} blocks of ${this.blockSize.join(' × ')}${heads}`;
   }
-}
-
-/**
- * In tests tfjs takes data that a kernel leaves beside its outputs for a leak, unless it counts as moved to the backend
- * while the kernel ran; so does what outlives the kernel on purpose.
- */
-function expectDataIdToStay(): void {
-  const {numDataMovesStack} = engine().state;
-  for (let depth = 0; depth < numDataMovesStack.length; depth++) numDataMovesStack[depth]++;
 }
 
 function assertCount(name: string, value: number): void {

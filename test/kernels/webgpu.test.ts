@@ -15,7 +15,7 @@ const base: AttentionCase = {B: 1, H: 2, Hk: 1, Sq: 37, Sk: 53, D: 16, Dv: 16};
 
 /** Whole rows of vec4, and everything at once with rows that are none. */
 const gpuCases: AttentionCase[] = [
-  {...base, Sq: 70, Sk: 90, layout: {blockSize: [8, 16], density: 0.4, perHead: true}},
+  {...base, Sq: 70, Sk: 90, bias: 'HQK', layout: {blockSize: [8, 16], density: 0.4, perHead: true}},
   {...base, D: 64, Dv: 64, Sq: 70, Sk: 90, causal: true},
   {
     ...base,
