@@ -2,6 +2,7 @@
 import {
   add,
   cast,
+  fused,
   matMul,
   mul,
   pad,
@@ -60,6 +61,16 @@ export interface PixelflyDenseArgs extends Omit<DenseArgs, 'kernelConstraint' | 
   seed?: number;
 }
 
+interface LowRankWeights {
+  in: LayerVariable;
+  out: LayerVariable;
+}
+
+interface DenseWeights {
+  kernel: LayerVariable;
+  bias: LayerVariable;
+}
+
 /** The layer that {@link pixelflyDense} makes. */
 export class PixelflyDense extends layers.Layer {
   static readonly className = 'PixelflyDense';
@@ -81,8 +92,8 @@ export class PixelflyDense extends layers.Layer {
   private inputs = 0;
   private liveLayout: BlockLayout | undefined;
   private sparseKernel!: LayerVariable;
-  private lowRank: {in: LayerVariable; out: LayerVariable} | undefined;
-  private gate: {kernel: LayerVariable; bias: LayerVariable} | undefined;
+  private lowRank: LowRankWeights | undefined;
+  private gate: DenseWeights | undefined;
   private bias: LayerVariable | undefined;
 
   constructor(args: PixelflyDenseArgs) {
@@ -150,10 +161,27 @@ export class PixelflyDense extends layers.Layer {
       this.invokeCallHook(inputs, kwargs);
       const input = Array.isArray(inputs) ? inputs[0] : inputs;
       const x = reshape(cast(input, 'float32'), [-1, this.inputs]) as Tensor2D;
-      let y = this.mixed(x, this.sparseProduct(x));
-      if (this.bias) y = add(y, this.bias.read());
+      const y = this.gate ? this.gatedTerms(x, this.gate) : this.evenTerms(x);
       return this.activation.apply(reshape(y, [...input.shape.slice(0, -1), this.units]));
     });
+  }
+
+  /** ½·x·W_sparse + ½·x·V·U + bias. It is x that is halved, and the bias rides on a product, because y may be large. */
+  private evenTerms(x: Tensor2D): Tensor {
+    if (!this.lowRank) {
+      const sparse = this.sparseProduct(x);
+      return this.bias ? add(sparse, this.bias.read()) : sparse;
+    }
+    const half: Tensor2D = mul(x, 0.5);
+    return add(this.sparseProduct(half), this.lowRankProduct(half, this.lowRank, this.bias));
+  }
+
+  /** g·x·W_sparse + (1 − g)·x·V·U + bias. */
+  private gatedTerms(x: Tensor2D, gate: DenseWeights): Tensor {
+    const g = sigmoid(add(matMul(x, gate.kernel.read() as Tensor2D), gate.bias.read()));
+    const lowRank = this.lowRankProduct(x, this.lowRank as LowRankWeights);
+    const y = add(lowRank, mul(g, sub(this.sparseProduct(x), lowRank)));
+    return this.bias ? add(y, this.bias.read()) : y;
   }
 
   /** x·W_sparse. Inputs are padded to whole blocks with zeros, and outputs of padded columns are cut off. */
@@ -171,13 +199,13 @@ export class PixelflyDense extends layers.Layer {
     return columns === units ? product : slice(product, [0, 0], [-1, units]);
   }
 
-  /** g·sparse + (1 − g)·x·V·U. */
-  private mixed(x: Tensor2D, sparse: Tensor2D): Tensor2D {
-    if (!this.lowRank) return sparse;
-    const lowRank = matMul(matMul(x, this.lowRank.in.read() as Tensor2D), this.lowRank.out.read() as Tensor2D);
-    if (!this.gate) return mul(add(sparse, lowRank), 0.5);
-    const gate = sigmoid(add(matMul(x, this.gate.kernel.read() as Tensor2D), this.gate.bias.read()));
-    return add(lowRank, mul(gate, sub(sparse, lowRank)));
+  /** x·V·U, and the bias where there is one. */
+  private lowRankProduct(x: Tensor2D, factors: LowRankWeights, bias?: LayerVariable): Tensor2D {
+    return fused.matMul({
+      a: matMul(x, factors.in.read() as Tensor2D),
+      b: factors.out.read() as Tensor2D,
+      ...(bias && {bias: bias.read()}),
+    }) as Tensor2D;
   }
 
   override computeOutputShape(inputShape: Shape | Shape[]): Shape {
