@@ -147,9 +147,9 @@ function gpuSuite(filter: Filter) {
     ...sparseAttention(filter, filter.sizes ?? [4096, 16384], {batch: 1, heads: 32, depth: 64}),
     ...matrixProblems(filter, filter.sizes ?? [512, 1024, 2048, 4096, 8192], [32, 64], [1 / 16, 1 / 8, 1 / 4, 1 / 2]),
     ...trainingProblems(filter, filter.sizes ?? [512, 1024, 2048], {
-      batch: 16,
+      batch: 32,
       sequence: 256,
-      steps: 400,
+      steps: 600,
       blockSize: 64,
     }),
   ];

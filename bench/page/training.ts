@@ -4,7 +4,7 @@
  * megabyte of minified JavaScript, which is there wherever the page runs.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import {layers} from '@tensorflow/tfjs-layers';
+import {initializers, layers} from '@tensorflow/tfjs-layers';
 import {flashAttention} from '../../src/index.js';
 import {pixelflyDense} from '../../src/layers/index.js';
 import type {Contender, TrainingProblem} from '../cases.js';
@@ -16,7 +16,9 @@ const BLOCKS = 2;
 const HEAD_DEPTH = 64;
 /** Bytes of minified JavaScript are ASCII but for a few, which become 0. */
 const VOCABULARY = 128;
-const LEARNING_RATE = 6e-4;
+const PEAK_LEARNING_RATE = 6e-4;
+/** Of the steps; after them the learning rate falls as a cosine does, to a tenth. */
+const WARM_UP = 0.1;
 /** Of the parameters of a dense kernel, in the sparse model. */
 const DENSITY = 0.25;
 /** Steps between two looks at the loss, which wait for the GPU. */
@@ -33,13 +35,14 @@ export async function train(
   const batchOf = (seed: number, from: number, to: number) => batch(problem, text.subarray(from, to), seed);
   bytes.startCount();
   const model = new Transformer(problem);
-  const optimizer = tf.train.adam(LEARNING_RATE);
+  const optimizer = new ScheduledAdam(problem.steps);
 
   const losses: number[] = [];
   const stepTimes: number[] = [];
   for (let step = 0; step < problem.steps; step += STEPS_PER_READ) {
     const start = performance.now();
     const ofSteps = Array.from({length: STEPS_PER_READ}, (_, i) => {
+      optimizer.enterStep(step + i);
       const {inputs, targets} = batchOf(step + i, 0, heldOutFrom);
       const loss = optimizer.minimize(() => model.loss(inputs, targets), true) as tf.Scalar;
       tf.dispose([inputs, targets]);
@@ -91,13 +94,63 @@ async function meanOf(losses: tf.Scalar[]): Promise<number> {
   return value;
 }
 
+class ScheduledAdam extends tf.AdamOptimizer {
+  constructor(private readonly steps: number) {
+    super(PEAK_LEARNING_RATE, 0.9, 0.99);
+  }
+
+  enterStep(step: number): void {
+    const warmUp = this.steps * WARM_UP;
+    const fallen = Math.max(0, (step - warmUp) / (this.steps - warmUp));
+    const share = Math.min(1, (step + 1) / warmUp) * (0.55 + 0.45 * Math.cos(Math.PI * fallen));
+    this.learningRate = PEAK_LEARNING_RATE * share;
+  }
+}
+
+/**
+ * (x − mean) / deviation over the last axis, with a gradient of its own: that of tf.mean uploads ones of the size of x
+ * in every step, and the layer of tfjs-layers tiles statistics to the width, whose gradient adds up the copies one by
+ * one. Either takes longer than all products together.
+ */
+const normalized = tf.customGrad((input, save) => {
+  const x = input as tf.Tensor;
+  const centred = tf.sub(x, tf.mean(x, -1, true));
+  const factor = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), 1e-5));
+  const value = tf.mul(centred, factor);
+  (save as tf.GradSaveFunc)([value, factor]);
+  const gradFunc = (dy: tf.Tensor, [y, f]: tf.Tensor[]) =>
+    tf.mul(f, tf.sub(tf.sub(dy, tf.mean(dy, -1, true)), tf.mul(y, tf.mean(tf.mul(dy, y), -1, true))));
+  return {value, gradFunc};
+});
+
+class LayerNorm {
+  readonly gain: tf.Variable;
+  readonly offset: tf.Variable;
+
+  constructor(width: number) {
+    this.gain = tf.variable(tf.ones([width]));
+    this.offset = tf.variable(tf.zeros([width]));
+  }
+
+  apply(x: tf.Tensor): tf.Tensor {
+    return tf.add(tf.mul(normalized(x), this.gain), this.offset);
+  }
+
+  countParams(): number {
+    return this.gain.size + this.offset.size;
+  }
+}
+
 /** Pre-norm blocks of causal attention and a feed-forward net of four times the width, as in GPT-2. */
 class Transformer {
   private readonly embedding: tf.Variable;
   private readonly positions: tf.Variable;
   private readonly blocks;
-  private readonly norm = layers.layerNormalization();
-  private readonly head = layers.dense({units: VOCABULARY});
+  private readonly norm: LayerNorm;
+  private readonly head = layers.dense({
+    units: VOCABULARY,
+    kernelInitializer: initializers.glorotUniform({seed: 0}),
+  });
   private seed = 1;
 
   constructor(private readonly problem: TrainingProblem & {contender: Contender}) {
@@ -106,11 +159,12 @@ class Transformer {
       tf.variable(tf.mul(tf.tensor2d(randomValues(this.seed++, shape[0] * shape[1]), shape), 0.02));
     this.embedding = normal([VOCABULARY, width]);
     this.positions = normal([sequence, width]);
+    this.norm = new LayerNorm(width);
     this.blocks = Array.from({length: BLOCKS}, () => ({
-      attentionNorm: layers.layerNormalization(),
+      attentionNorm: new LayerNorm(width),
       queriesKeysValues: this.projection(3 * width),
       attentionOutput: this.projection(width),
-      feedForwardNorm: layers.layerNormalization(),
+      feedForwardNorm: new LayerNorm(width),
       widen: this.projection(4 * width, 'relu'),
       narrow: this.projection(width),
     }));
@@ -119,9 +173,10 @@ class Transformer {
   private projection(units: number, activation?: 'relu') {
     const {contender, blockSize} = this.problem;
     const common = {units, ...(activation && {activation})};
+    const seed = this.seed++;
     return contender === 'sparse'
-      ? pixelflyDense({...common, blockSize, density: DENSITY, seed: this.seed++})
-      : layers.dense(common);
+      ? pixelflyDense({...common, blockSize, density: DENSITY, seed})
+      : layers.dense({...common, kernelInitializer: initializers.glorotUniform({seed})});
   }
 
   /** Mean cross-entropy of the bytes that follow, in nats. */
