@@ -2,6 +2,7 @@
 import {registerGradient, registerKernel} from '@tensorflow/tfjs-core';
 import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
 import {cpuBlockSparseSoftmaxKernels} from '../kernels/cpu/block_sparse_softmax.js';
+import {cpuButterflyKernels} from '../kernels/cpu/butterfly_multiply.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
 import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
@@ -11,6 +12,7 @@ import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_so
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
+import {butterflyGradients} from './gradients/butterfly_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 import {keepingIndexBuffers} from './sparsity/index_buffers.js';
@@ -25,15 +27,23 @@ const kernels = [
   cpuBlockSparseSoftmaxKernels,
   webgpuBlockSparseSoftmaxKernels,
   webglBlockSparseSoftmaxKernels,
+  cpuButterflyKernels,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
-for (const gradient of [...flashAttentionGradients, blockSparseMatMulGradient, ...blockSparseSoftmaxGradients])
-  registerGradient(gradient);
+const gradients = [
+  ...flashAttentionGradients,
+  blockSparseMatMulGradient,
+  ...blockSparseSoftmaxGradients,
+  ...butterflyGradients,
+];
+for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();
 
 export type {BlockSparseMode} from './kernel_names.js';
 export {type BlockSparseMatMulOptions, blockSparseMatMul} from './ops/block_sparse_mat_mul.js';
 export {type BlockSparseSoftmaxOptions, blockSparseSoftmax} from './ops/block_sparse_softmax.js';
+export {type ButterflyMultiplyOptions, butterflyMultiply} from './ops/butterfly_multiply.js';
+export type {ComplexPair, MaybeComplex} from './ops/complex_numbers.js';
 export {
   type AttentionWithLse,
   type FlashAttentionOptions,

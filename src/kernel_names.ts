@@ -146,3 +146,41 @@ export type BlockSparseSoftmaxBackwardAttrs = {layout: BlockLayout};
 
 /** P∘(dP − Σ_row P∘dP): the gradient for the scaled values. Defined for any P, not only for probabilities. */
 export const BlockSparseSoftmaxBackward = 'BlockSparseSoftmaxBackward';
+
+/**
+ * Inputs of a product with butterfly matrices, one per stack: `x` [batch, input size] and `twiddle`
+ * [stacks, blocks, log2 n, n / 2, 2, 2], float32. Complex numbers come as two tensors of the same shape each, because tfjs has
+ * no gradients of complex64; either both imaginary parts are there or none.
+ */
+export type ButterflyMultiplyInputs = {
+  x: TensorInfo;
+  twiddle: TensorInfo;
+  xImag?: TensorInfo;
+  twiddleImag?: TensorInfo;
+};
+
+export type ButterflyMultiplyAttrs = {
+  /** Whether the first block's factors have strides 1, 2, …, n / 2, rather than the other way round; blocks alternate. */
+  increasingStride: boolean;
+  /** Columns of the output: the first so many of stacks·n, or of n where the matrix is transposed. */
+  outputSize: number;
+  /** Multiplies by the transposes, whose inputs stand side by side and whose outputs are added up. */
+  transpose: boolean;
+  /** Multiplies by the complex conjugates. */
+  conjugate: boolean;
+};
+
+/**
+ * The stacks' outputs side by side: y[:, s·n + i] = (B_s x)[i], where x is continued with zeros up to n. Outputs: y
+ * [batch, output size], and its imaginary part where the inputs have some.
+ */
+export const ButterflyMultiply = 'ButterflyMultiply';
+
+/** The inputs of {@link ButterflyMultiply}, and the gradients that arrive at its outputs. */
+export type ButterflyMultiplyBackwardInputs = ButterflyMultiplyInputs & {
+  dy: TensorInfo;
+  dyImag?: TensorInfo;
+};
+
+/** Outputs: dx and dTwiddle, or dx, dxImag, dTwiddle and dTwiddleImag; shaped as their inputs. */
+export const ButterflyMultiplyBackward = 'ButterflyMultiplyBackward';

@@ -4,7 +4,6 @@ import {
   engine,
   log,
   type NamedAttrMap,
-  type NamedTensorMap,
   op,
   type Rank,
   reshape,
@@ -17,6 +16,7 @@ import {
   type TensorLike,
 } from '@tensorflow/tfjs-core';
 import {registerFallbackKernels} from '../../kernels/fallback/flash_attention.js';
+import {asSavable} from '../gradients/savable_inputs.js';
 import {FlashAttention} from '../kernel_names.js';
 import {type FlashAttentionOptions, prepareAttention} from './attention_arguments.js';
 
@@ -52,14 +52,6 @@ function attend(
 /** Takes away the batch axis that a call without one was given. */
 function withoutBatch(rank: 3 | 4, result: Tensor): Tensor {
   return rank === 4 ? result : reshape(result, result.shape.slice(1));
-}
-
-/**
- * tfjs saves "all inputs" of a kernel for its gradient only if they are an array, and cannot save inputs by name where
- * one may be absent. An array that carries the inputs under their names satisfies both it and the kernels.
- */
-function asSavable(inputs: NamedTensorMap): NamedTensorMap {
-  return Object.assign([], inputs) as unknown as NamedTensorMap;
 }
 
 function flashAttention_<T extends Tensor3D | Tensor4D = Tensor4D>(
