@@ -9,6 +9,7 @@ import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_soft
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
 import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_softmax.js';
+import {webgpuButterflyKernels} from '../kernels/webgpu/butterfly_multiply.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
@@ -28,6 +29,7 @@ const kernels = [
   webgpuBlockSparseSoftmaxKernels,
   webglBlockSparseSoftmaxKernels,
   cpuButterflyKernels,
+  webgpuButterflyKernels,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [
