@@ -39,13 +39,13 @@ export const butterflyCases: ButterflyCase[] = [
     {n: 512, inputSize: 512, leading: [9], isComplex},
     {n: 1024, inputSize: 1000, outputSize: 1500, stacks: 2, leading: [2], isComplex},
   ]),
-  {n: 4096, inputSize: 4096, leading: [2]},
+  {n: 4096, inputSize: 4096, leading: [2], increasingStride: false},
   {n: 8192, inputSize: 8192, leading: [2]},
-  {n: 8192, inputSize: 8192, leading: [2], blocks: 2, increasingStride: false, transpose: true, isComplex: true},
   ...(FULL_GRID
     ? [
         ...[2, 4, 8, 32, 128, 256, 2048, 4096].flatMap((n) => everyOption({n, inputSize: n}, [[1, 1]])),
         ...everyOption({n: 16, inputSize: 12, outputSize: 14}, counts),
+        {n: 8192, inputSize: 8192, leading: [2], blocks: 2, increasingStride: false, transpose: true, isComplex: true},
         ...everyOption({n: 16384, inputSize: 16000}, [[1, 2]]),
       ]
     : []),

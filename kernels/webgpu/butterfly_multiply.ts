@@ -1,6 +1,6 @@
 /** The WebGPU kernels of products with butterfly matrices. */
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
-import {add, engine, type KernelFunc, reshape, slice, sum, type TensorInfo, tidy, util} from '@tensorflow/tfjs-core';
+import {engine, type KernelFunc, reshape, slice, sum, type TensorInfo, tidy, util} from '@tensorflow/tfjs-core';
 import type {
   ButterflyMultiplyAttrs,
   ButterflyMultiplyBackwardInputs,
@@ -11,6 +11,7 @@ import {type ButterflySizes, butterflySizes, factorSteps} from '../butterfly_siz
 import {assertBufferFits} from './buffer_limits.js';
 import {type ButterflyPass, butterflyPasses} from './butterfly_passes.js';
 import {
+  chunkSumShader,
   GRADIENT_THREADS,
   SWEEP_THREADS,
   type SweepVariant,
@@ -25,6 +26,10 @@ const ENOUGH_WORKGROUPS = 512;
 const ENOUGH_INVOCATIONS = 65536;
 /** What the backward pass keeps of all factors' inputs and gradients at a time, each. */
 const SAVED_BYTES = 64 * 2 ** 20;
+/** An invocation adds up at least so many rows, so that the chunks' sums stay small beside what is summed. */
+const LEAST_CHUNK_ROWS = 16;
+/** Of workgroup memory: all that the default limits give, and little enough that a GPU has room for several workgroups. */
+const TILE_BYTES = 16384;
 
 /** A tensor, and its imaginary part where it has one. */
 type Parts = TensorInfo[];
@@ -69,23 +74,25 @@ function butterflyMultiply(call: KernelCall): Parts {
 
 function butterflyMultiplyBackward(call: KernelCall): Parts {
   const product = productOf(call);
-  const {backend, sizes, twiddle, attrs} = product;
+  const {backend, sizes, attrs} = product;
   const {dy, dyImag} = call.inputs as ButterflyMultiplyBackwardInputs;
   const forwards = {reversed: attrs.transpose, conjugated: attrs.conjugate};
   const backwards = {reversed: !attrs.transpose, conjugated: !attrs.conjugate};
-  const chunks = new TwiddleSums(product);
+  const pieces = rowsAtATime(product);
+  const sums = makeChunkSums(product, pieces[0].count);
+  let chunk = 0;
   const dx = withOutput(product, sizes.inputSize, backwards.reversed, (target) => {
-    for (const rows of rowsAtATime(product)) {
+    for (const rows of pieces) {
       const xs = makeParts(product, [sizes.blocks * sizes.factors, rows.count * sizes.stacks, sizes.n]);
       const gradients = makeParts(product, xs[0].shape);
       sweep(product, forwards, rows, product.x, {saves: xs});
       sweep(product, backwards, rows, parts(dy, dyImag), {target, saves: gradients});
-      chunks.add(rows.count, xs, gradients);
+      chunk = sumChunks(product, rows, chunk, sums, xs, gradients);
       disposeParts(backend, xs);
       disposeParts(backend, gradients);
     }
   });
-  return [...dx, ...chunks.total(twiddle[0].shape)];
+  return [...dx, ...totalOf(product, sums)];
 }
 
 interface Rows {
@@ -156,7 +163,7 @@ function sweep(
 ): void {
   const {backend, attrs, sizes, twiddle} = product;
   const {stacks, n, complex} = sizes;
-  const tileBits = Math.floor(Math.log2(backend.device.limits.maxComputeWorkgroupStorageSize / (complex ? 8 : 4)));
+  const tileBits = Math.log2(TILE_BYTES / (complex ? 8 : 4));
   const passes = butterflyPasses(factorSteps(sizes, {...attrs, transpose: reversed}), tileBits);
   const width = source[0].shape[1];
   let from: Target = {tensors: source, width, isSplit: reversed};
@@ -236,51 +243,71 @@ function sweepParams(
   ).buffer;
 }
 
-/** The twiddle's gradient: sums over chunks of rows, which are then added up. */
-class TwiddleSums {
-  private readonly chunks: Parts[] = [];
+/** Sums over chunks of rows of what each row adds to the twiddle's gradient; they are then added up. */
+interface ChunkSums {
+  tensors: Parts;
+  matrices: number;
+  chunkRows: number;
+  chunks: number;
+}
 
-  constructor(private readonly product: Product) {}
+/** @param mostRows how many rows come at a time. */
+function makeChunkSums(product: Product, mostRows: number): ChunkSums {
+  const {batch} = product.sizes;
+  const matrices = util.sizeFromShape(product.twiddle[0].shape) / 4;
+  const wanted = Math.ceil(ENOUGH_INVOCATIONS / matrices);
+  const chunkRows = Math.ceil(mostRows / Math.min(wanted, Math.ceil(mostRows / LEAST_CHUNK_ROWS)));
+  const chunks =
+    Math.floor(batch / mostRows) * Math.ceil(mostRows / chunkRows) + Math.ceil((batch % mostRows) / chunkRows);
+  return {tensors: makeParts(product, [chunks, matrices * 4]), matrices, chunkRows, chunks};
+}
 
-  /** Adds what these rows give, of which each factor's inputs and the gradients of its outputs were saved. */
-  add(rows: number, xs: Parts, gradients: Parts): void {
-    const {backend, attrs, sizes, twiddle} = this.product;
-    const {stacks, blocks, factors, complex} = sizes;
-    const matrices = util.sizeFromShape(twiddle[0].shape) / 4;
-    const wanted = Math.ceil(ENOUGH_INVOCATIONS / matrices);
-    const chunkRows = Math.ceil(rows / Math.min(wanted, Math.ceil(rows / 16)));
-    const chunks = Math.ceil(rows / chunkRows);
-    const variant = {complex, transposed: attrs.transpose, conjugated: attrs.conjugate && complex};
-    const sums = makeParts(this.product, [chunks, matrices * 4]);
+/** Sums up the chunks of these rows, of which each factor's inputs and the gradients of its outputs were saved. */
+function sumChunks(
+  product: Product,
+  rows: Rows,
+  firstChunk: number,
+  sums: ChunkSums,
+  xs: Parts,
+  gradients: Parts,
+): number {
+  const {backend, attrs, sizes} = product;
+  const {stacks, blocks, factors, complex} = sizes;
+  const {tensors, matrices, chunkRows} = sums;
+  const chunks = Math.ceil(rows.count / chunkRows);
+  const variant = {complex, transposed: attrs.transpose, conjugated: attrs.conjugate && complex};
+  dispatch(backend, {
+    key: `butterfly twiddle gradient ${JSON.stringify(variant)}`,
+    makeShader: () => twiddleGradientShader(variant),
+    tensors: {...named('xs', xs), ...named('gradients', gradients), ...named('sums', tensors)},
+    uniforms: Uint32Array.of(
+      rows.count,
+      stacks,
+      factors,
+      blocks * factors,
+      Number(attrs.increasingStride),
+      chunkRows,
+      chunks,
+      firstChunk,
+    ).buffer,
+    workgroups: Math.ceil((matrices * chunks) / GRADIENT_THREADS),
+  });
+  return firstChunk + chunks;
+}
+
+function totalOf({backend, twiddle}: Product, {tensors, matrices, chunks}: ChunkSums): Parts {
+  return tensors.map((sums) => {
+    const total = backend.makeTensorInfo(twiddle[0].shape, 'float32');
     dispatch(backend, {
-      key: `butterfly twiddle gradient ${JSON.stringify(variant)}`,
-      makeShader: () => twiddleGradientShader(variant),
-      tensors: {...named('xs', xs), ...named('gradients', gradients), ...named('sums', sums)},
-      uniforms: Uint32Array.of(
-        rows,
-        stacks,
-        factors,
-        blocks * factors,
-        Number(attrs.increasingStride),
-        chunkRows,
-        chunks,
-      ).buffer,
-      workgroups: Math.ceil((matrices * chunks) / GRADIENT_THREADS),
+      key: 'butterfly chunk sum',
+      makeShader: chunkSumShader,
+      tensors: {sums, total},
+      uniforms: Uint32Array.of(matrices, chunks).buffer,
+      workgroups: Math.ceil(matrices / GRADIENT_THREADS),
     });
-    this.chunks.push(sums);
-  }
-
-  total(shape: number[]): Parts {
-    return [0, 1].slice(0, this.product.twiddle.length).map((part) =>
-      tidy(() => {
-        const sums = this.chunks.map((chunk) => sum(engine().makeTensorFromTensorInfo(chunk[part]), 0));
-        return reshape(
-          sums.reduce((total, each) => add(total, each)),
-          shape,
-        );
-      }),
-    );
-  }
+    backend.disposeData(sums.dataId);
+    return total;
+  });
 }
 
 export const webgpuButterflyKernels = butterflyKernels('webgpu', {

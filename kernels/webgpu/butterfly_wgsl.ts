@@ -225,14 +225,15 @@ struct Params {
   logN: u32,
   factors: u32,
   increasingStride: u32,
-  // Rows that an invocation adds up, and how many such chunks there are.
+  // Rows that an invocation adds up, how many such chunks there are here, and which number the first one has.
   chunkRows: u32,
   chunks: u32,
+  firstChunk: u32,
 }`;
 
 /**
  * Each invocation adds up g·conj(x)ᵀ over a chunk of rows for one 2 × 2 matrix: `xs` are the inputs that the matrices
- * saw, `gradients` what came back to their outputs. The sums over chunks are added up afterwards, in a fixed order.
+ * saw, `gradients` what came back to their outputs.
  */
 export function twiddleGradientShader({complex, transposed, conjugated}: TwiddleGradientVariant): Shader {
   const names = (name: string) => parts(complex, name);
@@ -279,9 +280,30 @@ export function twiddleGradientShader({complex, transposed, conjugated}: Twiddle
         : `sum0 += ${g} * ${x};`
     }
   }
-  let place = chunk * matrices + (stack * params.factors + factor) * pairs + t;
+  let place = (params.firstChunk + chunk) * matrices + (stack * params.factors + factor) * pairs + t;
   sums[place] = sum0;
   ${complex ? `sumsImag[place] = ${sign}sum1;` : ''}`,
+    ),
+  );
+}
+
+/** Adds up the chunks' sums, in a fixed order: one invocation per matrix. */
+export function chunkSumShader(): Shader {
+  return makeShader(
+    [
+      {name: 'sums', access: 'read', element: 'vec4f'},
+      {name: 'total', access: 'read_write', element: 'vec4f'},
+    ],
+    `
+struct Params { matrices: u32, chunks: u32 }`,
+    entryPoint(
+      GRADIENT_THREADS,
+      `
+  let matrix = workgroup * ${GRADIENT_THREADS}u + localIndex;
+  if (matrix >= params.matrices) { return; }
+  var sum = vec4f();
+  for (var chunk = 0u; chunk < params.chunks; chunk++) { sum += sums[chunk * params.matrices + matrix]; }
+  total[matrix] = sum;`,
     ),
   );
 }

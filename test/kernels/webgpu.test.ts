@@ -1,13 +1,15 @@
 /** What is special about the WebGPU kernels: devices with the default limits only, and tensors that exceed them. */
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '@tensorflow/tfjs-core';
+import {butterflyPasses} from '../../kernels/webgpu/butterfly_passes.js';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
 import {productTable, tileTable} from '../../kernels/webgpu/tile_sizes.js';
-import {BlockLayout, blockSparseMatMul, flashAttention} from '../../src/index.js';
+import {BlockLayout, blockSparseMatMul, butterflyMultiply, flashAttention} from '../../src/index.js';
 import {type AttentionCase, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
+import {expectButterflyRight} from '../butterfly_results.js';
 
 const onWebgpu = {predicate: ({backendName}: {backendName: string}) => backendName === 'webgpu'};
 
@@ -126,6 +128,50 @@ describeOnBackends(
   },
   onWebgpu,
 );
+
+describeOnBackends(
+  'WebGPU butterfly products',
+  () => {
+    it('take the batch in parts where what backward keeps would exceed a buffer', () =>
+      withLimits({maxStorageBufferBindingSize: 20_000}, () =>
+        expectButterflyRight({n: 64, inputSize: 60, leading: [40], increasingStride: false}),
+      ));
+
+    it('name a tensor that exceeds a buffer, and leave nothing behind', () => {
+      const [x, twiddle] = [tf.zeros([100, 64]), tf.zeros([1, 1, 6, 32, 2, 2])];
+      const before = tf.memory().numTensors;
+      withLimits({maxStorageBufferBindingSize: 20_000}, () => {
+        expect(() => butterflyMultiply(x, twiddle)).toThrowError(
+          /^butterflyMultiply: x of shape \[100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
+        );
+      });
+      expect(tf.memory().numTensors).toBe(before);
+    });
+  },
+  onWebgpu,
+);
+
+describe('Passes of a butterfly product', () => {
+  const stepsOf = (strides: number[]) => strides.map((logStride, factor) => ({factor, logStride}));
+  const upTo = (n: number) => Array.from({length: n}, (_, i) => i);
+
+  it('are one where a workgroup holds all elements, whatever the number of blocks', () => {
+    expect(butterflyPasses(stepsOf([...upTo(9), ...upTo(9).reverse()]), 12)).toEqual([
+      {firstStep: 0, endStep: 18, lowBit: 0, spanBits: 9, laneBits: 0},
+    ]);
+  });
+
+  it('leave room for runs of neighbours where the elements are far apart', () => {
+    expect(butterflyPasses(stepsOf(upTo(13).reverse()), 12)).toEqual([
+      {firstStep: 0, endStep: 8, lowBit: 5, spanBits: 8, laneBits: 4},
+      {firstStep: 8, endStep: 13, lowBit: 0, spanBits: 5, laneBits: 0},
+    ]);
+    expect(butterflyPasses(stepsOf(upTo(13)), 12)).toEqual([
+      {firstStep: 0, endStep: 12, lowBit: 0, spanBits: 12, laneBits: 0},
+      {firstStep: 12, endStep: 13, lowBit: 12, spanBits: 1, laneBits: 11},
+    ]);
+  });
+});
 
 describe('A grid of workgroups', () => {
   it('holds the count within the limit of each dimension', () => {
