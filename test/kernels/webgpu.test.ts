@@ -11,6 +11,8 @@ import {describeOnBackends} from '../backends.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
 import {expectButterflyRight} from '../butterfly_results.js';
 
+declare const FULL_GRID: boolean;
+
 const onWebgpu = {predicate: ({backendName}: {backendName: string}) => backendName === 'webgpu'};
 
 const base: AttentionCase = {B: 1, H: 2, Hk: 1, Sq: 37, Sk: 53, D: 16, Dv: 16};
@@ -112,6 +114,20 @@ describeOnBackends(
       it(`is right with the tiles that GPUs get: ${describeCase(attentionCase)}`, () =>
         withGpuTiles(tileTable, () => expectRight(attentionCase)));
     }
+
+    // The limit is 65535: as many heads take a software GPU most of a minute.
+    const workgroupLimit = FULL_GRID ? 65535 : 100;
+    it(`takes more heads, and so workgroups, than the ${workgroupLimit} of one dimension of a dispatch`, () =>
+      withLimits({maxComputeWorkgroupsPerDimension: workgroupLimit}, async () => {
+        const heads = Math.floor(workgroupLimit / 5) + 1;
+        const q = tf.ones<tf.Rank.R4>([5, heads, 1, 4]);
+        const v = tf.randomNormal<tf.Rank.R4>([5, heads, 1, 4]);
+        const {value, grad} = tf.valueAndGrad((x: tf.Tensor4D) => flashAttention(q, q, x))(v, q);
+        // With one key, the output is its value, and the value's gradient is that of the output.
+        const [output, dv, expected, ones] = await Promise.all([value, grad, v, q].map((t) => t.data()));
+        expect(output).toEqual(expected);
+        expect(dv).toEqual(ones);
+      }));
 
     it('names a tensor that exceeds a buffer, and leaves nothing behind', () => {
       const q = tf.zeros<tf.Rank.R4>([1, 2, 40, 16]);
