@@ -6,6 +6,7 @@ import {cpuButterflyKernels} from '../kernels/cpu/butterfly_multiply.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
 import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
+import {webglButterflyKernels} from '../kernels/webgl/butterfly_multiply.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
 import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_softmax.js';
@@ -30,6 +31,7 @@ const kernels = [
   webglBlockSparseSoftmaxKernels,
   cpuButterflyKernels,
   webgpuButterflyKernels,
+  webglButterflyKernels,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [
