@@ -9,7 +9,7 @@ import {assertFinite, assertPowerOfTwo, checkedSize} from './transform_arguments
  * Multiplies by the circulant matrix with this first column: y[i] = Σ_j column[(i − j) mod n]·x[j].
  *
  * It is F⁻¹·diag(F·column)·F with the Fourier matrix F = B·P = P·Bᵀ, where P reverses bits. The two P and the diagonal
- * between them are one diagonal in reversed order, merged into a factor, so what is left are two blocks: Bᵀ and conj(B) / n.
+ * between them are one diagonal in reversed order, merged into a factor. What is left are two blocks, Bᵀ and conj(B)/n.
  *
  * Source: Dao et al., "Learning Fast Algorithms for Linear Transforms Using Butterfly Factorizations" (2019, arXiv
  * 1903.05895).
@@ -29,8 +29,8 @@ export function circulant(column: ArrayLike<number>): FastTransform<'real'> {
 
 /**
  * Multiplies by the Toeplitz matrix with this first column and first row: y[i] = Σ_j T[i, j]·x[j], where T[i, j] is
- * column[i − j] if i ≥ j, else row[j − i]. row[0] is not read. Any numbers of rows and columns will do: the matrix is a part
- * of a circulant one, whose size is the next power of two from rows + columns − 1 on.
+ * column[i − j] if i ≥ j, else row[j − i]. row[0] is not read. Any numbers of rows and columns will do: the matrix is a
+ * part of a circulant one, whose size is the next power of two from rows + columns − 1 on.
  *
  * ```js
  * const differences = tf.transforms.toeplitz([1, 0, 0], [1, -1, 0, 0]); // [3, 4]
@@ -79,8 +79,8 @@ export function circularConvolution(filter: ArrayLike<number>, n = filter.length
 }
 
 /**
- * The circular convolution in two dimensions, y[i, j] = Σ_kl filter[k][l]·x[(i − k) mod n1, (j − l) mod n2], as one butterfly of
- * two blocks and n1·n2 elements.
+ * The circular convolution in two dimensions, y[i, j] = Σ_kl filter[k][l]·x[(i − k) mod n1, (j − l) mod n2], as one
+ * butterfly of two blocks and n1·n2 elements.
  *
  * ```js
  * const blur = tf.transforms.circularConvolution2d([[0.25, 0.25], [0.25, 0.25]], [8, 16]);
@@ -89,7 +89,8 @@ export function circularConvolution(filter: ArrayLike<number>, n = filter.length
  *
  * @param filter up to n1 rows of up to n2 values; the others are 0.
  * @param shape [n1, n2], powers of two from 2 on.
- * @throws Error if n1 or n2 is not a power of two from 2 on, or the filter has more rows or values or one that is not finite.
+ * @throws Error if n1 or n2 is not a power of two from 2 on, or the filter has more rows or values or one that is not
+ *   finite.
  */
 export function circularConvolution2d(
   filter: ArrayLike<ArrayLike<number>>,

@@ -18,8 +18,8 @@ export interface FastfoodArgs {
 }
 
 /**
- * Fastfood's stand-in for a Gaussian random matrix, y = 1/√n·S·H·G·Π·H·B·x, with diagonals S, G and B, a permutation Π and the
- * Hadamard matrix H of ±1; all rows of H·G·Π·H·B / √n have the norm of G. Two butterflies and a gather.
+ * Fastfood's stand-in for a Gaussian random matrix, y = 1/√n·S·H·G·Π·H·B·x, with diagonals S, G and B, a permutation Π
+ * and the Hadamard matrix H of ±1; all rows of H·G·Π·H·B / √n have the norm of G. Two butterflies and a gather.
  *
  * Source: Le, Sarlós and Smola, "Fastfood – Approximating Kernel Expansions in Loglinear Time" (2013).
  *
@@ -34,8 +34,8 @@ export interface FastfoodArgs {
  * ```
  *
  * @param args see {@link FastfoodArgs}.
- * @throws Error if they have different lengths, or not a power of two from 2 on, or values that are not finite, or Π is no
- *   permutation.
+ * @throws Error if they have different lengths, or not a power of two from 2 on, or values that are not finite, or Π is
+ *   no permutation.
  */
 export function fastfood({signs, permutation, gaussian, scaling}: FastfoodArgs): FastTransform<'real'> {
   const n = checkedSize('fastfood', 'signs', signs);
@@ -59,11 +59,12 @@ export interface AcdcLayer {
 }
 
 /**
- * ACDC, a product of layers y = C⁻¹·D·C·A·x, the first one first, with diagonals A and D and the orthonormal cosine transform C
- * of type 2. The diagonals are merged into the transforms, and the gathers between layers cancel, so that K layers are 2K
- * complex butterflies between two gathers.
+ * ACDC, a product of layers y = C⁻¹·D·C·A·x, the first one first, with diagonals A and D and the orthonormal cosine
+ * transform C of type 2. The diagonals are merged into the transforms, and the gathers between layers cancel, so that K
+ * layers are 2K complex butterflies between two gathers.
  *
- * Source: Moczulski, Denil, Appleyard and de Freitas, "ACDC: A Structured Efficient Linear Layer" (2015, arXiv 1511.05946).
+ * Source: Moczulski, Denil, Appleyard and de Freitas, "ACDC: A Structured Efficient Linear Layer" (2015, arXiv
+ * 1511.05946).
  *
  * ```js
  * const layer = {signal: [1, 0.9, 1.1, 1], spectrum: [1, 0.5, 0.25, 0.1]};
@@ -71,8 +72,8 @@ export interface AcdcLayer {
  * ```
  *
  * @param acdcLayers see {@link AcdcLayer}; at least one.
- * @throws Error if there is none, or diagonals have different lengths, or not a power of two from 2 on, or values that are not
- *   finite.
+ * @throws Error if there is none, or diagonals have different lengths, or not a power of two from 2 on, or values that
+ *   are not finite.
  */
 export function acdc(acdcLayers: readonly AcdcLayer[]): FastTransform<'real'> {
   if (acdcLayers.length === 0) throw new Error('acdc: acdcLayers must have at least one layer, got none.');

@@ -60,6 +60,7 @@ export interface FastTransform<Field extends NumberField = NumberField> {
 
 /**
  * Applies a transform to the last axes of x, on the active backend, in O(n log n) operations. Differentiable once in x.
+ * Each call sends the factors to the backend; to keep them there, or to train them, see `tf.transforms.makeTwiddle`.
  *
  * ```js
  * const filter = tf.transforms.circularConvolution([0.5, 0.25, 0, 0, 0, 0, 0, 0.25]);
@@ -141,6 +142,13 @@ function multiply(numbers: Parts, stage: ButterflyStage): Parts {
 /**
  * The factors of a stage as tensors, for `butterflyMultiply`, or to start training from.
  *
+ * ```js
+ * const [butterfly] = tf.transforms.hadamard(8).stages;
+ * const twiddle = tf.variable(tf.transforms.makeTwiddle(butterfly));
+ * console.log(tf.butterflyMultiply(tf.ones([3, 8]), twiddle, butterfly).shape); // [3, 8]
+ * ```
+ *
+ * @param stage a stage of a transform that is a butterfly; `butterflyMultiply` takes it as options too.
  * @returns [1, blocks, log₂ n, n / 2, 2, 2]: a float32 tensor, or a pair of two; the caller disposes them.
  */
 export function makeTwiddle({twiddle: {real, imag}, twiddleShape}: ButterflyStage): Tensor | ComplexPair {

@@ -28,7 +28,8 @@ export function bitReversal(n: number): Int32Array {
 }
 
 /**
- * The discrete Fourier transform y[k] = Σ_j x[j]·exp(−2πi·jk / n), as a gather by {@link bitReversal} and one butterfly.
+ * The discrete Fourier transform y[k] = Σ_j x[j]·exp(−2πi·jk / n), as a gather by {@link bitReversal} and one
+ * butterfly.
  *
  * Source: Cooley and Tukey, "An Algorithm for the Machine Calculation of Complex Fourier Series" (1965).
  *
@@ -59,8 +60,8 @@ export function ifft(n: number, options: FourierOptions = {}): FastTransform<'co
 }
 
 /**
- * The discrete Fourier transform in two dimensions, y[k, l] = Σ_ij x[i, j]·exp(−2πi·(ik / n1 + jl / n2)). Its factors are
- * those of the columns' transform after those of the rows', which make one butterfly of n1·n2 elements.
+ * The discrete Fourier transform in two dimensions, y[k, l] = Σ_ij x[i, j]·exp(−2πi·(ik / n1 + jl / n2)). Its factors
+ * are those of the columns' transform after those of the rows', which make one butterfly of n1·n2 elements.
  *
  * ```js
  * const images = tf.randomNormal([5, 8, 4]);
@@ -110,8 +111,9 @@ function bitReversalOfAxes(shape: readonly number[]): Int32Array {
 }
 
 /**
- * The Fourier transform of an array of one or two axes, exp(sign·2πi·…) in place of the above, each factor times `scale`:
- * of input in bit-reversed order if the strides increase, else, as that matrix is symmetric, with output in that order.
+ * The Fourier transform of an array of one or two axes, exp(sign·2πi·…) in place of the above, each factor times
+ * `scale`: of input in bit-reversed order if the strides increase, else, as that matrix is symmetric, with output in
+ * that order.
  */
 export function fourierBlock(
   shape: readonly number[],

@@ -9,8 +9,8 @@ export interface HadamardOptions {
 }
 
 /**
- * The Hadamard (or Walsh–Hadamard) transform in natural order, y[k] = Σ_j (−1)^(j · k)·x[j], where j · k is the number of
- * binary digits that are 1 in both. Its factors are all [[1, 1], [1, −1]].
+ * The Hadamard (or Walsh–Hadamard) transform in natural order, y[k] = Σ_j (−1)^(j · k)·x[j], where j · k is the number
+ * of binary digits that are 1 in both. Its factors are all [[1, 1], [1, −1]].
  *
  * ```js
  * const y = tf.applyTransform([1, 0, 0, 1], tf.transforms.hadamard(4));
@@ -34,8 +34,8 @@ export function hadamardBlock(n: number, scale: number): ButterflyBlock {
 
 /**
  * The orthogonal Haar wavelet transform: y[0] = Σ_j x[j] / √n, and for each scale s = 1, 2, …, n / 2,
- * y[n / 2s + i] = (Σ_{j < s} x[2si + j] − Σ_{j < s} x[2si + s + j]) / √(2s) for i < n / 2s. The coarsest differences come
- * first. `transposeTransform` gives the inverse.
+ * y[n / 2s + i] = (Σ_{j < s} x[2si + j] − Σ_{j < s} x[2si + s + j]) / √(2s) for i < n / 2s. The coarsest differences
+ * come first. `transposeTransform` gives the inverse.
  *
  * Source: Haar, "Zur Theorie der orthogonalen Funktionensysteme" (1910).
  *

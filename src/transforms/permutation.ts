@@ -4,12 +4,12 @@ import {type FastTransform, inversePermutation} from './fast_transform.js';
 import {checkedPermutation} from './transform_arguments.js';
 
 /**
- * Any permutation, y[i] = x[permutation[i]] as in `tf.gather`, as a butterfly of two blocks whose 2 × 2 matrices keep or
- * exchange their elements. The blocks are a Beneš network, with strides n / 2, …, 2, 1 and then 1, 2, …, n / 2. Unlike a gather
- * it can be the start of a permutation that is learnt.
+ * Any permutation, y[i] = x[permutation[i]] as in `tf.gather`, as a butterfly of two blocks whose 2 × 2 matrices keep
+ * or exchange their elements. The blocks are a Beneš network, with strides n / 2, …, 2, 1 and then 1, 2, …, n / 2.
+ * Unlike a gather it can be the start of a permutation that is learnt.
  *
- * Source: Beneš, "Mathematical Theory of Connecting Networks and Telephone Traffic" (1965); Dao et al., "Kaleidoscope: An
- * Efficient, Learnable Representation For All Structured Linear Maps" (2020, arXiv 2012.14966).
+ * Source: Beneš, "Mathematical Theory of Connecting Networks and Telephone Traffic" (1965); Dao et al., "Kaleidoscope:
+ * An Efficient, Learnable Representation For All Structured Linear Maps" (2020, arXiv 2012.14966).
  *
  * ```js
  * const transform = tf.transforms.permutationToButterfly([2, 0, 3, 1]);
@@ -44,10 +44,10 @@ export function permutationToButterfly(permutation: ArrayLike<number>): FastTran
 }
 
 /**
- * For each output, whether it goes through the upper half of its group of 2·stride elements (1) or the lower one (0). Elements
- * of a pair, at a distance of `stride`, must go through different halves, as outputs and as inputs. So one output settles
- * that of its pair, whose input settles the other input of its own pair, which is the source of another output: until the
- * loop closes.
+ * For each output, whether it goes through the upper half of its group of 2·stride elements (1) or the lower one (0).
+ * Elements of a pair, at a distance of `stride`, must go through different halves, as outputs and as inputs. So one
+ * output settles that of its pair, whose input settles the other input of its own pair, which is the source of another
+ * output: until the loop closes.
  */
 function upperHalves(permutation: Int32Array, stride: number): Uint8Array {
   const outputOf = inversePermutation(permutation);

@@ -89,9 +89,9 @@ export interface TrigonometricTerms {
  * y[k] = outputScale(k)·Σ_j inputScale(j)·x[j]·cos(π·(k + shift)(2j + 1) / 2n), or with sines.
  *
  * With the samples of even index first and those of odd index behind them, backwards, sample p of the first half has
- * 2j + 1 = 4p + 1, and of the second half 4n − 4p − 1. So its angle is θ = 2πpk / n + 2πp·shift / n + π(k + shift) / 2n, or
- * 2π(k + shift) − θ, which has the same cosine or sine up to a sign that does not depend on k. The first term of θ is that
- * of a Fourier transform, and the others depend on p or on k alone.
+ * 2j + 1 = 4p + 1, and of the second half 4n − 4p − 1. So its angle is θ = 2πpk/n + 2πp·shift/n + π(k + shift)/2n, or
+ * 2π(k + shift) − θ, which has the same cosine or sine up to a sign that does not depend on k. The first term of
+ * θ is that of a Fourier transform, and the others depend on p or on k alone.
  */
 export function trigonometric(n: number, terms: TrigonometricTerms): FastTransform<'real'> {
   const {isSine, shift, inputScale = () => 1, outputScale} = terms;

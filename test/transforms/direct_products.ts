@@ -7,6 +7,8 @@ import {worstError} from '../attention_results.js';
 /** Row k, column j of the matrix of a transform: a real number, or [real, imaginary]. */
 export type Entry = (k: number, j: number) => number | [real: number, imag: number];
 
+type RealEntry = (k: number, j: number) => number;
+
 /** exp(i·angle), times `radius`. */
 export const phase = (angle: number, radius = 1): [number, number] => [
   radius * Math.cos(angle),
@@ -25,6 +27,19 @@ export function randomOrder(n: number, seed = 1): number[] {
   return Array.from(keys.keys()).sort((a, b) => keys[a] - keys[b]);
 }
 
+/** The product of two matrices of n × n elements, as the entries of one. */
+export function matrixProduct(n: number, left: RealEntry, right: RealEntry): RealEntry {
+  const product = new Float64Array(n * n);
+  const rightValues = Float64Array.from({length: n * n}, (_, i) => right(Math.floor(i / n), i % n));
+  for (let k = 0; k < n; k++) {
+    for (let m = 0; m < n; m++) {
+      const value = left(k, m);
+      for (let j = 0; j < n; j++) product[k * n + j] += value * rightValues[m * n + j];
+    }
+  }
+  return (k, j) => product[k * n + j];
+}
+
 const BATCH = 3;
 
 /** Applies the transform to complex numbers, and compares with the products of the matrix with them. */
@@ -34,11 +49,12 @@ export async function expectMatrix(transform: FastTransform, entry: Entry): Prom
   const y = [new Float64Array(BATCH * outputs), new Float64Array(BATCH * outputs)];
   for (let k = 0; k < outputs; k++) {
     for (let j = 0; j < inputs; j++) {
-      const [a, b] = [entry(k, j)].flat();
+      const value = entry(k, j);
+      const [a, b] = typeof value === 'number' ? [value, 0] : value;
       for (let row = 0; row < BATCH; row++) {
-        const [c, d] = x.map((part) => part[row * inputs + j]);
-        y[0][row * outputs + k] += a * c - (b ?? 0) * d;
-        y[1][row * outputs + k] += a * d + (b ?? 0) * c;
+        const from = row * inputs + j;
+        y[0][row * outputs + k] += a * x[0][from] - b * x[1][from];
+        y[1][row * outputs + k] += a * x[1][from] + b * x[0][from];
       }
     }
   }
@@ -51,8 +67,9 @@ export async function expectMatrix(transform: FastTransform, entry: Entry): Prom
 type Size = (shape: readonly number[]) => number;
 
 /**
- * Judged relative to the largest value that is right, as float32 rounds: per factor a sum of two complex products rounds by
- * less than four units, and its entries by one. The factors have no element that is large beside what they make of x.
+ * Judged relative to the largest value that is right, as float32 rounds: per factor a sum of two complex products
+ * rounds by less than four units, and its entries by one. The factors have no element that is large beside what they
+ * make of x.
  */
 export async function expectClose(
   given: ComplexPair,

@@ -31,7 +31,7 @@ describeOnBackends('permutationToButterfly', () => {
     for (const permutation of permutations([0, 1, 2, 3])) await expectPermutes(permutation);
     const indices = Array.from({length: 32}, (_, i) => i);
     await expectPermutes(indices);
-    await expectPermutes(indices.toReversed());
+    await expectPermutes([...indices].reverse());
     await expectPermutes(Array.from(bitReversal(32)));
   });
 
