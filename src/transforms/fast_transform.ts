@@ -4,6 +4,7 @@ import {
   gather,
   reshape,
   type Tensor,
+  Tensor as TensorClass,
   type TensorLike,
   tensor,
   tensor1d,
@@ -130,13 +131,10 @@ function permute(rows: Tensor, indices: Int32Array): Tensor {
 }
 
 function multiply(numbers: Parts, stage: ButterflyStage): Parts {
-  const {increasingStride, transpose, outputSize, takesRealPart} = stage;
-  const options = {increasingStride, transpose, outputSize};
   const twiddle = makeTwiddle(stage);
-  const isReal = 'dtype' in twiddle && !numbers.imag;
-  if (isReal) return {real: butterflyMultiply(numbers.real, twiddle, options)};
-  const product = butterflyMultiply(withImaginary(numbers), twiddle, options);
-  return takesRealPart ? {real: product.real} : product;
+  if (twiddle instanceof TensorClass && !numbers.imag) return {real: butterflyMultiply(numbers.real, twiddle, stage)};
+  const product = butterflyMultiply(withImaginary(numbers), twiddle, stage);
+  return stage.takesRealPart ? {real: product.real} : product;
 }
 
 /**

@@ -37,10 +37,12 @@ describeOnBackends('applyTransform', () => {
   });
 
   it("equals tfjs's own fft", async () => {
-    const x = tf.complex(normal([3, 64]), normal([3, 64], 2));
+    const n = 64;
+    const x = tf.complex(normal([3, n]), normal([3, n], 2));
     const right = tf.fft(x);
     const parts = [await tf.real(right).data(), await tf.imag(right).data()];
-    await expectClose(applyTransform(x, fft(64)), parts, fft(64));
+    // On GPUs tfjs adds up n products, with angles of up to 2πn that float32 has rounded.
+    await expectClose(applyTransform(x, fft(n)), parts, fft(n), 2 * Math.PI * n * Math.sqrt(n));
   });
 
   it('with the inverse gives x back', async () => {

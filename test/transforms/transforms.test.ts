@@ -29,10 +29,7 @@ const cosine = (n: number) => (k: number, j: number) => {
 describeOnBackends('transforms', () => {
   for (const n of SIZES) {
     const dft = (k: number, j: number) => phase((-2 * Math.PI * ((k * j) % n)) / n);
-    const angles: Record<2 | 4, (shift: number) => (k: number, j: number) => number> = {
-      2: (shift) => (k, j) => (Math.PI * (k + shift) * (2 * j + 1)) / (2 * n),
-      4: () => (k, j) => (Math.PI * (2 * k + 1) * (2 * j + 1)) / (4 * n),
-    };
+    const angle = (k: number, j: number) => (Math.PI * k * (2 * j + 1)) / (2 * n);
 
     it(`fft and ifft, n = ${n}`, async () => {
       await expectMatrix(fft(n), dft);
@@ -46,18 +43,16 @@ describeOnBackends('transforms', () => {
     it(`hadamard, n = ${n}`, () => expectMatrix(hadamard(n), hadamardSign));
 
     it(`dct of all types, n = ${n}`, async () => {
-      const [type2, type4] = [angles[2](0), angles[4](0)];
-      await expectMatrix(dct(n), (k, j) => 2 * Math.cos(type2(k, j)));
-      await expectMatrix(dct(n, 3), (k, j) => (j === 0 ? 1 : 2) * Math.cos(type2(j, k)));
-      await expectMatrix(dct(n, 4), (k, j) => 2 * Math.cos(type4(k, j)));
+      await expectMatrix(dct(n), (k, j) => 2 * Math.cos(angle(k, j)));
+      await expectMatrix(dct(n, 3), (k, j) => (j === 0 ? 1 : 2) * Math.cos(angle(j, k)));
+      await expectMatrix(dct(n, 4), (k, j) => 2 * Math.cos(angle(k + 0.5, j)));
       await expectMatrix(dct(n, 2, {orthonormal: true}), cosine(n));
     });
 
     it(`dst of all types, n = ${n}`, async () => {
-      const [type2, type4] = [angles[2](1), angles[4](0)];
-      await expectMatrix(dst(n), (k, j) => 2 * Math.sin(type2(k, j)));
-      await expectMatrix(dst(n, 3), (k, j) => (j === n - 1 ? 1 : 2) * Math.sin(type2(j, k)));
-      await expectMatrix(dst(n, 4), (k, j) => 2 * Math.sin(type4(k, j)));
+      await expectMatrix(dst(n), (k, j) => 2 * Math.sin(angle(k + 1, j)));
+      await expectMatrix(dst(n, 3), (k, j) => (j === n - 1 ? 1 : 2) * Math.sin(angle(j + 1, k)));
+      await expectMatrix(dst(n, 4), (k, j) => 2 * Math.sin(angle(k + 0.5, j)));
     });
 
     it(`haarWavelet, n = ${n}`, () =>
