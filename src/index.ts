@@ -67,3 +67,5 @@ export type {
   SequenceLengths,
   SlidingWindowOptions,
 } from './sparsity/block_patterns.js';
+export {applyTransform, type FastTransform} from './transforms/fast_transform.js';
+export * as transforms from './transforms/index.js';
