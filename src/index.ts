@@ -45,6 +45,8 @@ const gradients = [
 for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();
 
+export {type MonarchProjection, type MonarchProjectOptions, monarchProject} from './convert/monarch_project.js';
+export {type ButterflyToDenseOptions, butterflyToDense, monarchToDense} from './convert/to_dense.js';
 export type {BlockSparseMode} from './kernel_names.js';
 export {type BlockSparseMatMulOptions, blockSparseMatMul} from './ops/block_sparse_mat_mul.js';
 export {type BlockSparseSoftmaxOptions, blockSparseSoftmax} from './ops/block_sparse_softmax.js';
