@@ -1,13 +1,5 @@
 /** The Monarch matrix nearest to a dense one. */
-import {
-  clone,
-  type Tensor,
-  type Tensor2D,
-  type Tensor3D,
-  type TensorContainer,
-  tensor,
-  tidy,
-} from '@tensorflow/tfjs-core';
+import {clone, type Tensor, type Tensor3D, type TensorContainer, tensor, tidy} from '@tensorflow/tfjs-core';
 import {Matrix, SingularValueDecomposition} from 'ml-matrix';
 import {type ComplexPair, formOf, inForm, type MaybeComplex, toParts} from '../ops/complex_numbers.js';
 
@@ -32,7 +24,7 @@ export interface MonarchProjection<T> {
  * any of these sizes does. A Monarch matrix is, for the columns of one block of w1 and the rows of one block of w2, a matrix
  * of rank q / blocks; so each such part of W is replaced by the leading terms of its singular value decomposition.
  *
- * It is computed on the host in float64, in O(m·n²/blocks) steps or so: seconds for 3072 × 768.
+ * It is computed on the host in float64, in O(m·n·min(m, n) / blocks) steps: seconds for 3072 × 768, in which the page waits.
  *
  * Source: Dao et al., "Monarch: Expressive Structured Matrices for Efficient and Accurate Training" (2022, arXiv 2204.00595).
  *
@@ -61,11 +53,11 @@ export async function monarchProject(
   dense: MaybeComplex,
   options: MonarchProjectOptions,
 ): Promise<MonarchProjection<Tensor | ComplexPair>> {
-  const parts = tidy(() => {
+  const {sizes, parts} = tidy(() => {
     const {real, imag} = toParts('monarchProject', 'dense', dense);
-    return (imag ? [real, imag] : [real]).map((part) => clone(part));
-  }) as Tensor2D[];
-  const sizes = monarchSizes(parts[0].shape, options);
+    const sizes = monarchSizes(real.shape, options);
+    return {sizes, parts: (imag ? [real, imag] : [real]).map((part) => clone(part))};
+  });
   const values = await Promise.all(parts.map((part) => part.data<'float32'>()));
   for (const part of parts) part.dispose();
   if (values.some((part) => !part.every(Number.isFinite))) {
@@ -81,7 +73,8 @@ export async function monarchProject(
   return {w1: toResult(w1, [blocks, inner, p]), w2: toResult(w2, [blocks, s, inner]), error};
 }
 
-interface MonarchSizes {
+/** A type, because an interface is nothing that tidy returns. */
+type MonarchSizes = {
   blocks: number;
   /** Inputs and outputs. */
   n: number;
@@ -92,7 +85,7 @@ interface MonarchSizes {
   /** Outputs of a block of w1 and inputs of a block of w2: `rank` for each block of the other. */
   inner: number;
   rank: number;
-}
+};
 
 function monarchSizes(shape: number[], {blocks}: MonarchProjectOptions): MonarchSizes {
   const [m, n] = shape;
@@ -107,16 +100,14 @@ function monarchSizes(shape: number[], {blocks}: MonarchProjectOptions): Monarch
   return {blocks, n, m, p: n / blocks, s: m / blocks, inner: rank * blocks, rank};
 }
 
-/** Real numbers, or the real and the imaginary parts of complex ones. */
-type Parts<T extends ArrayLike<number>> = T[];
-
 interface Factors {
-  w1: Parts<Float64Array>;
-  w2: Parts<Float64Array>;
+  w1: Float64Array[];
+  w2: Float64Array[];
   error: number;
 }
 
-function project(dense: Parts<Float32Array>, sizes: MonarchSizes): Factors {
+/** Each matrix is given by its real part and, if it is complex, its imaginary part. */
+function project(dense: Float32Array[], sizes: MonarchSizes): Factors {
   const {blocks, p, s, inner, rank} = sizes;
   const zeros = (size: number) => dense.map(() => new Float64Array(size));
   const [w1, w2] = [zeros(blocks * inner * p), zeros(blocks * s * inner)];
@@ -150,7 +141,7 @@ function project(dense: Parts<Float32Array>, sizes: MonarchSizes): Factors {
  * What leads from block `from` of the input to block `to` of the output, T[σ, i] = W[σ·blocks + to, from·p + i]. A complex
  * matrix A + iB is the real one [[A, −B], [B, A]], which does to [Re v, Im v] what it does to v.
  */
-function partOf([real, imag]: Parts<Float32Array>, {n, p, s, blocks}: MonarchSizes, from: number, to: number): Matrix {
+function partOf([real, imag]: Float32Array[], {n, p, s, blocks}: MonarchSizes, from: number, to: number): Matrix {
   const copies = imag ? 2 : 1;
   const part = new Matrix(copies * s, copies * p);
   for (let row = 0; row < s; row++) {
@@ -167,8 +158,8 @@ function partOf([real, imag]: Parts<Float32Array>, {n, p, s, blocks}: MonarchSiz
   return part;
 }
 
-/** Vectors; complex ones are their real parts and then their imaginary parts. */
-type Vectors = ArrayLike<number>[];
+/** Vectors; a complex one is its real part and then its imaginary part. */
+type Vectors = number[][];
 
 /**
  * The largest `rank` terms left·rightᴴ of the singular value decomposition, where both vectors have the length √S, and
@@ -194,8 +185,8 @@ function leadingTerms(part: Matrix, copies: number, rank: number): {left: Vector
  * numbers: always that which is farthest from the span of those taken before. Of μ values that are equal, each twice, the
  * farthest one has a squared distance of at least 1/μ until μ have been taken, and then none has any.
  */
-function complexDirections({diagonal, rightSingularVectors}: SingularValueDecomposition, rank: number): number[][] {
-  const taken: number[][] = [];
+function complexDirections({diagonal, rightSingularVectors}: SingularValueDecomposition, rank: number): Vectors {
+  const taken: Vectors = [];
   let rest = columns(rightSingularVectors).map((vector, i) => ({value: diagonal[i], vector}));
   while (taken.length < rank) {
     const equal = rest.filter(({value}) => value >= rest[0].value - EQUAL_VALUES * diagonal[0]);
@@ -235,6 +226,6 @@ function lengthOf(vector: number[]): number {
   return Math.sqrt(vector.reduce((sum, x) => sum + x * x, 0));
 }
 
-function columns(matrix: Matrix): number[][] {
+function columns(matrix: Matrix): Vectors {
   return matrix.transpose().to2DArray();
 }
