@@ -186,8 +186,8 @@ export type ButterflyMultiplyBackwardInputs = ButterflyMultiplyInputs & {
 export const ButterflyMultiplyBackward = 'ButterflyMultiplyBackward';
 
 /**
- * Where the elements of a block lie in a row of numbers: 'blocked', side by side, so that block g of size s begins at g·s;
- * or 'interleaved', at g, g + blocks, g + 2·blocks, ….
+ * Where the elements of a block lie in a row of numbers: 'blocked', side by side, so that block g of size s begins at
+ * g·s; or 'interleaved', at g, g + blocks, g + 2·blocks, ….
  */
 export type BlockOrder = 'blocked' | 'interleaved';
 
@@ -224,7 +224,7 @@ export type BlockDiagonalWeightsAttrs = {
 };
 
 /**
- * The gradient for the weights of a block-diagonal product without transpose: dw[g, j, i] = Σ_b dy[b, j of g]·x[b, i of g].
- * That of one with transpose is the same with x and dy, and their orders, exchanged. Output: [blocks, outer, inner].
+ * The gradient for the weights of a block-diagonal product without transpose, dw[g, j, i] = Σ_b dy[b, j of g]·x[b, i of
+ * g]. That of one with transpose is the same with x and dy, and their orders, exchanged. Output: [blocks, outer, inner].
  */
 export const BlockDiagonalWeights = 'BlockDiagonalWeights';

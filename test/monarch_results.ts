@@ -1,4 +1,4 @@
-/** Products with Monarch matrices: the cases that every backend is tested on, what is right, and the rule that judges. */
+/** Products with Monarch matrices: the cases for every backend, what is right, and the rule that judges. */
 import * as tf from '@tensorflow/tfjs-core';
 import {MPRandGauss} from '@tensorflow/tfjs-core/dist/ops/rand_util';
 import {type ComplexPair, monarchMatMul} from '../src/index.js';

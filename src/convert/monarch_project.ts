@@ -15,18 +15,20 @@ export interface MonarchProjection<T> {
   w1: T;
   /** [blocks, m / blocks, q]. */
   w2: T;
-  /** The Frobenius norm of the difference between the Monarch matrix and the dense one, before w1 and w2 are rounded. */
+  /** The Frobenius norm of the difference between Monarch and dense matrix, before w1 and w2 are rounded. */
   error: number;
 }
 
 /**
  * The Monarch matrix nearest to a dense one in the Frobenius norm: `monarchMatMul(x, w1, w2)` comes as close to W·x as
- * any of these sizes does. A Monarch matrix is, for the columns of one block of w1 and the rows of one block of w2, a matrix
- * of rank q / blocks; so each such part of W is replaced by the leading terms of its singular value decomposition.
+ * any of these sizes does. What leads from one block of w1 to one block of w2 has the rank q / blocks; so each such part
+ * of W is replaced by the leading terms of its singular value decomposition.
  *
- * It is computed on the host in float64, in O(m·n·min(m, n) / blocks) steps: seconds for 3072 × 768, in which the page waits.
+ * It is computed on the host in float64, in O(m·n·min(m, n) / blocks) steps: seconds for 3072 × 768, in which the page
+ * waits.
  *
- * Source: Dao et al., "Monarch: Expressive Structured Matrices for Efficient and Accurate Training" (2022, arXiv 2204.00595).
+ * Source: Dao et al., "Monarch: Expressive Structured Matrices for Efficient and Accurate Training" (2022, arXiv
+ * 2204.00595).
  *
  * ```js
  * const dense = tf.randomNormal([24, 16]);
@@ -37,8 +39,8 @@ export interface MonarchProjection<T> {
  *
  * @param dense W [m, n], float32 or complex64 or a pair. m and n may be any multiples of `blocks`.
  * @param options see {@link MonarchProjectOptions}.
- * @returns w1, w2 and the error. q is min(m, n) / blocks, rounded to a multiple of `blocks`, and at least `blocks`. w1 and
- *   w2 are pairs, complex64 or float32, as dense is.
+ * @returns w1, w2 and the error. q is min(m, n) / blocks, rounded to a multiple of `blocks`, and at least `blocks`. w1
+ *   and w2 are pairs, complex64 or float32, as dense is.
  * @throws Error that shows the shape, if it does not fit, and where dense has values that are not finite.
  */
 export function monarchProject(
@@ -138,8 +140,8 @@ function project(dense: Float32Array[], sizes: MonarchSizes): Factors {
 }
 
 /**
- * What leads from block `from` of the input to block `to` of the output, T[σ, i] = W[σ·blocks + to, from·p + i]. A complex
- * matrix A + iB is the real one [[A, −B], [B, A]], which does to [Re v, Im v] what it does to v.
+ * What leads from block `from` of the input to block `to` of the output, T[σ, i] = W[σ·blocks + to, from·p + i]. A
+ * complex matrix A + iB is the real one [[A, −B], [B, A]], which does to [Re v, Im v] what it does to v.
  */
 function partOf([real, imag]: Float32Array[], {n, p, s, blocks}: MonarchSizes, from: number, to: number): Matrix {
   const copies = imag ? 2 : 1;
@@ -180,10 +182,10 @@ function leadingTerms(part: Matrix, copies: number, rank: number): {left: Vector
 
 /**
  * The leading right singular vectors of a complex matrix, from those of the real one that stands for it. That has each
- * singular value twice, for v and for iv, and in the plane of these two, or among equal singular values in a larger space,
- * any orthonormal basis. So from each group of equal values as many are taken as are independent over the complex
- * numbers: always that which is farthest from the span of those taken before. Of μ values that are equal, each twice, the
- * farthest one has a squared distance of at least 1/μ until μ have been taken, and then none has any.
+ * singular value twice, for v and for iv, and in the plane of these two, or among equal singular values in a larger
+ * space, any orthonormal basis. So from each group of equal values as many are taken as are independent over the
+ * complex numbers: always that which is farthest from the span of those taken before. Of μ values that are equal, each
+ * twice, the farthest one has a squared distance of at least 1/μ until μ have been taken, and then none has any.
  */
 function complexDirections({diagonal, rightSingularVectors}: SingularValueDecomposition, rank: number): Vectors {
   const taken: Vectors = [];

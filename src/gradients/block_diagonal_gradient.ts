@@ -1,6 +1,7 @@
 /**
- * Gradients of block-diagonal products. That for x is the product with the transposed blocks, from the output's order to
- * the input's, and that for the weights a sum over the batch, of which in turn both gradients are block-diagonal products.
+ * Gradients of block-diagonal products. That for x is the product with the transposed blocks, from the output's order
+ * to the input's, and that for the weights a sum over the batch, of which in turn both gradients are block-diagonal
+ * products.
  */
 import {engine, type GradConfig, type NamedAttrMap, type Tensor} from '@tensorflow/tfjs-core';
 import {

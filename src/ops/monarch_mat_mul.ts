@@ -8,17 +8,17 @@ import {type ComplexPair, formOf, inForm, type MaybeComplex, type Parts, toParts
 type NoPair = Exclude<MaybeComplex, ComplexPair>;
 
 /**
- * Multiplies by a Monarch matrix: two block-diagonal matrices with a permutation after each, kqp + lsr parameters where a
- * dense matrix has nm, and products that GPUs are good at. With h the outputs of the first blocks side by side,
+ * Multiplies by a Monarch matrix: two block-diagonal matrices with permutations around the second, kqp + lsr parameters
+ * where a dense matrix has nm, and products that GPUs are good at. With h the outputs of the first blocks side by side,
  *
  *     h[κq + j] = Σ_i w1[κ, j, i]·x[κp + i]
  *     y[σl + λ] = Σ_ρ w2[λ, σ, ρ]·h[ρl + λ]
  *
- * so block λ of the second reads every l-th element of h and writes every l-th of y. Nothing is permuted in memory where
- * the backend has kernels for it.
+ * so block λ of the second reads every l-th element of h and writes every l-th of y. The CPU backend permutes nothing in
+ * memory for it; the others transpose what goes into and comes out of tfjs's batched product.
  *
- * Differentiable in x, w1 and w2, any number of times. tfjs has no gradients of complex64 tensors, so complex numbers that
- * take part in training are given, and returned, as pairs `{real, imag}`.
+ * Differentiable in x, w1 and w2, any number of times. tfjs has no gradients of complex64 tensors, so complex numbers
+ * that take part in training are given, and returned, as pairs `{real, imag}`.
  *
  * Source: Dao, Chen, Sohoni, Desai, Poli, Grogan, Liu, Rao, Rudra and Ré, "Monarch: Expressive Structured Matrices for
  * Efficient and Accurate Training" (2022, arXiv 2204.00595).
