@@ -1,5 +1,6 @@
 /** tfjs-flash: registers the kernels and gradients, chains the ops onto tensors, and exports the public API. */
 import {registerGradient, registerKernel} from '@tensorflow/tfjs-core';
+import {cpuBlockDiagonalKernels} from '../kernels/cpu/block_diagonal.js';
 import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
 import {cpuBlockSparseSoftmaxKernels} from '../kernels/cpu/block_sparse_softmax.js';
 import {cpuButterflyKernels} from '../kernels/cpu/butterfly_multiply.js';
@@ -12,6 +13,7 @@ import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js
 import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_softmax.js';
 import {webgpuButterflyKernels} from '../kernels/webgpu/butterfly_multiply.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
+import {blockDiagonalGradients} from './gradients/block_diagonal_gradient.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
 import {butterflyGradients} from './gradients/butterfly_gradient.js';
@@ -32,6 +34,7 @@ const kernels = [
   cpuButterflyKernels,
   webgpuButterflyKernels,
   webglButterflyKernels,
+  cpuBlockDiagonalKernels,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [
@@ -39,10 +42,13 @@ const gradients = [
   blockSparseMatMulGradient,
   ...blockSparseSoftmaxGradients,
   ...butterflyGradients,
+  ...blockDiagonalGradients,
 ];
 for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();
 
+export {type MonarchProjection, type MonarchProjectOptions, monarchProject} from './convert/monarch_project.js';
+export {type ButterflyToDenseOptions, butterflyToDense, monarchToDense} from './convert/to_dense.js';
 export type {BlockSparseMode} from './kernel_names.js';
 export {type BlockSparseMatMulOptions, blockSparseMatMul} from './ops/block_sparse_mat_mul.js';
 export {type BlockSparseSoftmaxOptions, blockSparseSoftmax} from './ops/block_sparse_softmax.js';
@@ -54,6 +60,7 @@ export {
   flashAttention,
   flashAttentionWithLse,
 } from './ops/flash_attention.js';
+export {monarchMatMul} from './ops/monarch_mat_mul.js';
 export {registerFlashBackend} from './register_flash_backend.js';
 export {BlockLayout, type BlockLayoutJson, type BlockMask} from './sparsity/block_layout.js';
 export type {

@@ -184,3 +184,47 @@ export type ButterflyMultiplyBackwardInputs = ButterflyMultiplyInputs & {
 
 /** Outputs: dx and dTwiddle, or dx, dxImag, dTwiddle and dTwiddleImag; shaped as their inputs. */
 export const ButterflyMultiplyBackward = 'ButterflyMultiplyBackward';
+
+/**
+ * Where the elements of a block lie in a row of numbers: 'blocked', side by side, so that block g of size s begins at
+ * g·s; or 'interleaved', at g, g + blocks, g + 2·blocks, ….
+ */
+export type BlockOrder = 'blocked' | 'interleaved';
+
+/** Inputs of a block-diagonal product: `x` [batch, blocks·inner] and `w` [blocks, outer, inner], float32. */
+export type BlockDiagonalMatMulInputs = {
+  x: TensorInfo;
+  w: TensorInfo;
+};
+
+export type BlockDiagonalMatMulAttrs = {
+  /** How the elements of x are divided into blocks. */
+  input: BlockOrder;
+  /** How those of the output are. */
+  output: BlockOrder;
+  /** Multiplies by the transpose of each block, w being [blocks, inner, outer]. */
+  transpose: boolean;
+};
+
+/** y[b, j of g] = Σ_i w[g, j, i]·x[b, i of g] in every block g. Output: [batch, blocks·outer]. */
+export const BlockDiagonalMatMul = 'BlockDiagonalMatMul';
+
+/** Inputs: `x` [batch, blocks·inner] and `dy` [batch, blocks·outer], float32. */
+export type BlockDiagonalWeightsInputs = {
+  x: TensorInfo;
+  dy: TensorInfo;
+};
+
+export type BlockDiagonalWeightsAttrs = {
+  /** How the elements of x are divided into blocks. */
+  input: BlockOrder;
+  /** How those of dy are. */
+  output: BlockOrder;
+  blocks: number;
+};
+
+/**
+ * The gradient for the weights of a block-diagonal product without transpose, dw[g, j, i] = Σ_b dy[b, j of g]·x[b, i of
+ * g]. That of one with transpose is the same with x and dy, and their orders, exchanged. Output: [blocks, outer, inner].
+ */
+export const BlockDiagonalWeights = 'BlockDiagonalWeights';

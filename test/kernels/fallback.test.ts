@@ -9,6 +9,7 @@ import {expectRight} from '../attention_results.js';
 import {restoreBackendAfterwards} from '../backends.js';
 import {expectProductRight, productCases} from '../block_sparse_results.js';
 import {expectSoftmaxRight, softmaxCases} from '../block_sparse_softmax_results.js';
+import {expectMonarchRight, monarchCases} from '../monarch_results.js';
 
 describe('On the wasm backend', () => {
   restoreBackendAfterwards();
@@ -46,6 +47,14 @@ describe('On the wasm backend', () => {
     it(`blockSparseMatMul agrees with float64: ${JSON.stringify(productCase)}`, async () => {
       const {numTensors} = tf.memory();
       await expectProductRight(productCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const monarchCase of monarchCases) {
+    it(`monarchMatMul agrees with float64: ${JSON.stringify(monarchCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectMonarchRight(monarchCase);
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }
