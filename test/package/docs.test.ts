@@ -36,6 +36,12 @@ describe('The example at', () => {
       'blockSparseMatMul(',
       'blockSparseSoftmax(',
       'pixelflyDense(',
+      'butterflyMultiply(',
+      'monarchMatMul(',
+      'monarchProject(',
+      'monarchToDense(',
+      'butterflyToDense(',
+      'applyTransform(',
     ]) {
       expect(code).toContain(`tf.${name}`);
     }
