@@ -9,6 +9,7 @@ import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
 import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
 import {webglButterflyKernels} from '../kernels/webgl/butterfly_multiply.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
+import {webgpuBlockDiagonalKernels} from '../kernels/webgpu/block_diagonal.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
 import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_softmax.js';
 import {webgpuButterflyKernels} from '../kernels/webgpu/butterfly_multiply.js';
@@ -35,6 +36,7 @@ const kernels = [
   webgpuButterflyKernels,
   webglButterflyKernels,
   cpuBlockDiagonalKernels,
+  webgpuBlockDiagonalKernels,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [

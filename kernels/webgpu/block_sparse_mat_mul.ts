@@ -5,14 +5,10 @@ import {BlockSparseMatMul, type BlockSparseMatMulAttrs, type BlockSparseMatMulIn
 import type {BlockLayout} from '../../src/sparsity/block_layout.js';
 import {type BlockSparseSizes, blockSparseSizes, productShape, swapIf} from '../block_sparse_sizes.js';
 import {placeTable, walkTable} from '../layout_tables.js';
-import {
-  type SparseProductVariant,
-  type StoredMatrix,
-  sampledProductShader,
-  sparseProductShader,
-} from './block_sparse_wgsl.js';
+import {type SparseProductVariant, sampledProductShader, sparseProductShader} from './block_sparse_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
+import type {StoredMatrix} from './matrix_tiles_wgsl.js';
 import {chooseProductTile} from './tile_sizes.js';
 
 export const webgpuBlockSparseMatMul: KernelConfig = {
