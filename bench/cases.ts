@@ -4,9 +4,10 @@ import type {SweptKernel} from './tile_sweep.js';
 
 /**
  * What is measured: `flashAttention`, or attention written with tfjs's own ops; and what a layout of live blocks makes
- * `sparse`, or its `dense` counterpart: `flashAttention` without a layout, tfjs's matMul, or tf.layers.dense.
+ * `sparse`, or a `structured` matrix, or its `dense` counterpart: `flashAttention` without a layout, tfjs's matMul, or
+ * tf.layers.dense.
  */
-export type Contender = 'flash' | 'unfused' | 'sparse' | 'dense';
+export type Contender = 'flash' | 'unfused' | 'sparse' | 'structured' | 'dense';
 export type BackendName = 'webgpu' | 'webgl';
 export type Pass = 'forward' | 'forward+backward';
 
@@ -45,6 +46,15 @@ export interface MatrixProblem extends AnyProblem {
   density: number;
 }
 
+/** The product of activations [batch, size] with a butterfly, or with a Monarch matrix of {@link MONARCH_BLOCKS} blocks. */
+export interface StructuredProblem extends AnyProblem {
+  kind: 'butterfly' | 'monarch';
+  size: number;
+  batch: number;
+}
+
+export const MONARCH_BLOCKS = 4;
+
 /** Training a small causal transformer whose projections are pixelflyDense or tf.layers.dense. */
 export interface TrainingProblem extends AnyProblem {
   kind: 'training';
@@ -56,7 +66,7 @@ export interface TrainingProblem extends AnyProblem {
   blockSize: number;
 }
 
-export type Problem = AttentionProblem | MatrixProblem | TrainingProblem;
+export type Problem = AttentionProblem | MatrixProblem | StructuredProblem | TrainingProblem;
 
 export type BenchCase = Problem & {
   contender: Contender;
@@ -85,8 +95,8 @@ export interface Filter {
 }
 
 /** What a table is about. */
-export type Kind = 'attention' | 'sparse attention' | 'product' | 'layer' | 'training';
-export const kinds: readonly Kind[] = ['attention', 'sparse attention', 'product', 'layer', 'training'];
+export const kinds = ['attention', 'sparse attention', 'product', 'layer', 'butterfly', 'monarch', 'training'] as const;
+export type Kind = (typeof kinds)[number];
 
 export function kindOf(problem: Problem): Kind {
   return problem.kind === 'attention' && problem.layoutBlock ? 'sparse attention' : problem.kind;
@@ -94,7 +104,12 @@ export function kindOf(problem: Problem): Kind {
 
 /** Ours, and what it is compared with. */
 export function contendersOf(problem: Problem): [Contender, Contender] {
+  if (isStructured(problem)) return ['structured', 'dense'];
   return kindOf(problem) === 'attention' ? ['flash', 'unfused'] : ['sparse', 'dense'];
+}
+
+export function isStructured(problem: Problem): problem is StructuredProblem {
+  return problem.kind === 'butterfly' || problem.kind === 'monarch';
 }
 
 export const backendNames: readonly BackendName[] = ['webgpu', 'webgl'];
@@ -129,6 +144,7 @@ function softwareSuite(filter: Filter) {
   const sparse = [
     ...sparseAttention(filter, filter.sizes ?? [2048], {batch: 1, heads: 4, depth: 64}),
     ...matrixProblems(filter, filter.sizes ?? [1024, 2048], [32, 64], [1 / 8, 1 / 4]),
+    ...structuredProblems(filter, filter.sizes ?? [512, 1024]),
     ...trainingProblems(filter, filter.sizes ?? [256], {batch: 2, sequence: 64, steps: 100, blockSize: 32}),
   ];
   return {problems: [...timed, ...memory, ...sparse], limitSeconds: 300};
@@ -146,6 +162,7 @@ function gpuSuite(filter: Filter) {
   const sparse = [
     ...sparseAttention(filter, filter.sizes ?? [4096, 16384], {batch: 1, heads: 32, depth: 64}),
     ...matrixProblems(filter, filter.sizes ?? [512, 1024, 2048, 4096, 8192], [32, 64], [1 / 16, 1 / 8, 1 / 4, 1 / 2]),
+    ...structuredProblems(filter, filter.sizes ?? [512, 1024, 2048, 4096, 8192]),
     ...trainingProblems(filter, filter.sizes ?? [512, 1024, 2048], {
       batch: 32,
       sequence: 256,
@@ -187,6 +204,16 @@ function matrixProblems(
               .filter((problem) => butterflyOf(problem) !== undefined),
           ),
         ),
+      ),
+    ),
+  );
+}
+
+function structuredProblems({backends, passes}: Filter, sizes: readonly number[]): StructuredProblem[] {
+  return (['butterfly', 'monarch'] as const).flatMap((kind) =>
+    backends.flatMap((backend) =>
+      passes.flatMap((pass) =>
+        sizes.map((size): StructuredProblem => ({kind, backend, pass, size, batch: 256, timed: true})),
       ),
     ),
   );
@@ -270,6 +297,7 @@ function matches(problem: Problem, filter: Filter): boolean {
 export function problemName(problem: Problem): string {
   const {backend, pass, timed} = problem;
   if (problem.kind === 'training') return `${backend} training width ${problem.width}, ${problem.steps} steps`;
+  if (isStructured(problem)) return `${backend} ${problem.kind} ${pass} n${problem.size} batch ${problem.batch}`;
   if (problem.kind !== 'attention') {
     return `${backend} ${problem.kind} ${pass} n${problem.size} b${problem.blockSize} density ${problem.density}`;
   }
@@ -282,16 +310,22 @@ export function problemName(problem: Problem): string {
 /** The same for all problems on which a contender does the same: the dense one does not care about blocks. */
 export function caseName({contender, ...problem}: BenchCase): string {
   const isDenseMatrix = contender === 'dense' && (problem.kind === 'product' || problem.kind === 'layer');
+  if (contender === 'dense' && isStructured(problem)) return `dense ${problemName({...problem, kind: 'monarch'})}`;
   return `${contender} ${isDenseMatrix ? problemName({...problem, blockSize: 0, density: 1}) : problemName(problem)}`;
 }
 
 /**
  * Floating-point operations as they are usually counted. Attention: two matrix products forward, half of them when
  * causal, and five in the backward pass, which is 2.5 times as many. Matrices: one product forward, two backward, on live
- * blocks only for the sparse contender.
+ * blocks only for the sparse contender, and with the parameters of the structured one.
  */
-export function flopCount(problem: AttentionProblem | MatrixProblem, contender: Contender): number {
+export function flopCount(problem: Exclude<Problem, TrainingProblem>, contender: Contender): number {
   const forward = problem.pass === 'forward';
+  if (isStructured(problem)) {
+    const {size, batch, kind} = problem;
+    const parameters = {butterfly: 2 * size * Math.log2(size), monarch: (2 * size ** 2) / MONARCH_BLOCKS}[kind];
+    return (forward ? 2 : 6) * batch * (contender === 'dense' ? size ** 2 : parameters);
+  }
   if (problem.kind !== 'attention') {
     const lowRank = problem.kind === 'layer' ? (2 * rankOf(problem)) / problem.size : 0;
     return (forward ? 2 : 6) * problem.size ** 3 * (contender === 'sparse' ? problem.density + lowRank : 1);

@@ -21,7 +21,7 @@ export interface Options {
 export const usage = `Usage: npm run bench -- [options]
 
   --suite software|gpu   what to measure; by default the adapter decides
-  --kind a,b             attention, sparse attention, product, layer, training
+  --kind a,b             attention, sparse attention, product, layer, butterfly, monarch, training
   --backend a,b          webgpu, webgl
   --sizes n,n            sequence lengths S, sizes of matrices, widths of models
   --depths n,n           head dimensions D: 64, 128

@@ -5,6 +5,7 @@ import {
   type Contender,
   contendersOf,
   flopCount,
+  isStructured,
   type Kind,
   kindOf,
   kinds,
@@ -145,6 +146,7 @@ function lossTable(rows: Row[]): string {
 
 function problemColumns({kind}: Problem): string[] {
   if (kind === 'training') return ['backend', 'width', 'batch', 'S', 'steps'];
+  if (kind === 'butterfly' || kind === 'monarch') return ['backend', 'pass', 'n', 'batch'];
   return ['backend', 'pass', ...(kind === 'attention' ? ['mask', 'B', 'H', 'S', 'D'] : ['n', 'block', 'density'])];
 }
 
@@ -154,6 +156,7 @@ function problemCells(problem: Problem): string[] {
     const {width, batch, sequence, steps} = problem;
     return [backend, ...[width, batch, sequence, steps].map(String)];
   }
+  if (isStructured(problem)) return [backend, pass, String(problem.size), String(problem.batch)];
   if (problem.kind !== 'attention') {
     return [backend, pass, String(problem.size), String(problem.blockSize), `1/${1 / problem.density}`];
   }

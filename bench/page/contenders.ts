@@ -18,7 +18,7 @@ const hidden = -1e9;
  */
 export function attentionOf(problem: AttentionProblem & {contender: Contender}): Attend {
   const {contender, causal, sequence, depth} = problem;
-  const makers: Record<Contender, () => Attend> = {
+  const makers: Partial<Record<Contender, () => Attend>> = {
     flash: () => (q, k, v) => flashAttention(q, k, v, {causal}),
     unfused: () => unfused(1 / Math.sqrt(depth), causal ? causalMask(sequence) : undefined),
     sparse: () => {
@@ -27,7 +27,9 @@ export function attentionOf(problem: AttentionProblem & {contender: Contender}):
     },
     dense: () => (q, k, v) => flashAttention(q, k, v, {causal}),
   };
-  return makers[contender]();
+  const make = makers[contender];
+  if (!make) throw new Error(`No attention is ${contender}.`);
+  return make();
 }
 
 /** The layout of sparse attention: the whole butterfly, with the neighbourhood and the first tokens. */

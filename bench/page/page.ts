@@ -7,6 +7,7 @@ import type {BenchPage, Measurement, Outcome} from '../measurement.js';
 import {attentionSubject} from './attention_subject.js';
 import {describeAdapter, type OpenBackend, openBackend} from './backend.js';
 import {layerSubject, productSubject} from './matrix_subject.js';
+import {structuredSubject} from './structured_subject.js';
 import type {Subject} from './subject.js';
 import {finished, timeCall} from './timing.js';
 import {train} from './training.js';
@@ -65,6 +66,9 @@ function subjectOf(backend: OpenBackend, benchCase: Exclude<BenchCase, {kind: 't
       return productSubject(backend, benchCase);
     case 'layer':
       return layerSubject(backend, benchCase);
+    case 'butterfly':
+    case 'monarch':
+      return structuredSubject(backend, benchCase);
   }
 }
 
