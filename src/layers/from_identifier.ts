@@ -11,14 +11,18 @@ export type Identifier<T> = T | string | {className: string; config: serializati
  *
  * @throws Error if no class has the name.
  */
-export function fromIdentifier<T extends serialization.Serializable>(argument: string, identifier: Identifier<T>): T {
+export function fromIdentifier<T extends serialization.Serializable>(
+  functionName: string,
+  argument: string,
+  identifier: Identifier<T>,
+): T {
   if (identifier instanceof serialization.Serializable) return identifier;
   const {className, config} = typeof identifier === 'string' ? {className: identifier, config: {}} : identifier;
   const {classNameMap} = serialization.SerializationMap.getMap();
   const plain = (name: string) => name.replaceAll('_', '').toLowerCase();
   const alike = Object.keys(classNameMap).find((name) => plain(name) === plain(className));
   const registered = classNameMap[className] ?? (alike && classNameMap[alike]);
-  if (!registered) throw new Error(`pixelflyDense: ${argument} names no registered class, got '${className}'.`);
+  if (!registered) throw new Error(`${functionName}: ${argument} names no registered class, got '${className}'.`);
   const [cls, fromConfig] = registered;
   return fromConfig(cls, config) as T;
 }
