@@ -8,5 +8,6 @@ Object.assign(tf, flash);
 // Beside tfjs-core alone there is no Layer to extend, so the module of the layers must not even start.
 if (tf.layers) {
   const layers: typeof import('./layers/index.js') = require('./layers/index.js');
-  Object.assign(tf, layers, {layers: {...tf.layers, pixelflyDense: layers.pixelflyDense}});
+  const {ownLayers}: typeof import('./layers/own_layers.js') = require('./layers/own_layers.js');
+  Object.assign(tf, layers, {layers: {...tf.layers, ...ownLayers}});
 }

@@ -3,14 +3,14 @@
  * `import * as tf from '@tensorflow/tfjs'` to `import * as tf from 'tfjs-flash/tf'` is the whole migration.
  */
 import * as tfjs from '@tensorflow/tfjs';
-import {pixelflyDense} from './layers/index.js';
+import {ownLayers} from './layers/own_layers.js';
 
 export * from '@tensorflow/tfjs';
 export * from './index.js';
 export * from './layers/index.js';
 
 /** `tf.layers` of TensorFlow.js, and the layers of this package. */
-export const layers: typeof tfjs.layers & {pixelflyDense: typeof pixelflyDense} = {...tfjs.layers, pixelflyDense};
+export const layers: typeof tfjs.layers & typeof ownLayers = {...tfjs.layers, ...ownLayers};
 
 /** The classes of `tf.layers`, as types. */
 export declare namespace layers {

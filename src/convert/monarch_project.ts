@@ -98,8 +98,13 @@ function monarchSizes(shape: number[], {blocks}: MonarchProjectOptions): Monarch
         `got dense [${shape.join(', ')}], blocks ${blocks}.`,
     );
   }
-  const rank = Math.max(1, Math.round(Math.min(m, n) / blocks ** 2));
+  const rank = monarchRank(m, n, blocks);
   return {blocks, n, m, p: n / blocks, s: m / blocks, inner: rank * blocks, rank};
+}
+
+/** The rank of what leads from a block of w1 to one of w2, with which the factors' inner sides come closest to square. */
+export function monarchRank(m: number, n: number, blocks: number): number {
+  return Math.max(1, Math.round(Math.min(m, n) / blocks ** 2));
 }
 
 interface Factors {

@@ -42,6 +42,10 @@ describe('The example at', () => {
       'monarchToDense(',
       'butterflyToDense(',
       'applyTransform(',
+      'butterflyDense(',
+      'kaleidoscopeDense(',
+      'monarchDense(',
+      'monarchDense.fromDense(',
     ]) {
       expect(code).toContain(`tf.${name}`);
     }

@@ -13,7 +13,9 @@ describe('The drop-in namespace', () => {
     expect(Object.keys(tfjsExports).length).toBeGreaterThan(300);
     const {layers, ...others} = tfjsExports;
     for (const [name, value] of Object.entries(others)) expect(exports[name]).withContext(name).toBe(value);
-    expect(tf.layers).toEqual({...(layers as typeof tfjs.layers), pixelflyDense: flashLayers.pixelflyDense});
+    const {butterflyDense, kaleidoscopeDense, monarchDense, pixelflyDense} = flashLayers;
+    const own = {butterflyDense, kaleidoscopeDense, monarchDense, pixelflyDense};
+    expect(tf.layers).toEqual({...(layers as typeof tfjs.layers), ...own});
   });
 
   it('has layers that are those of tfjs', () => {

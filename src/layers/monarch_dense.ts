@@ -1,0 +1,150 @@
+/** The layer `monarchDense`: a dense layer whose kernel is a Monarch matrix. */
+import {add, pad, serialization, slice, type Tensor, type Tensor2D, tidy, transpose} from '@tensorflow/tfjs-core';
+import {initializers, type LayerVariable, type layers} from '@tensorflow/tfjs-layers';
+import {monarchProject, monarchRank} from '../convert/monarch_project.js';
+import {monarchMatMul} from '../ops/monarch_mat_mul.js';
+import {DenseLike, type DenseLikeArgs} from './dense_like.js';
+
+/** Options of {@link monarchDense}; the others are those of `tf.layers.dense`. */
+export interface MonarchDenseArgs extends Omit<DenseLikeArgs, 'kernelInitializer'> {
+  /** Blocks of either factor; more make the layer smaller. Default 4. */
+  blocks?: number;
+}
+
+/** The layer that {@link monarchDense} makes. */
+export class MonarchDense extends DenseLike {
+  static readonly className = 'MonarchDense';
+
+  private readonly blocks: number;
+  private w1!: LayerVariable;
+  private w2!: LayerVariable;
+
+  constructor(args: MonarchDenseArgs) {
+    super('monarchDense', args);
+    this.blocks = args.blocks ?? 4;
+    this.assertInteger('blocks', this.blocks, 1);
+  }
+
+  /** Inputs and outputs of a block, and what lies between the factors; both sides rounded up to whole blocks. */
+  private get sizes(): {p: number; s: number; q: number} {
+    const {blocks, inputs, units} = this;
+    const [p, s] = [inputs, units].map((size) => Math.ceil(size / blocks));
+    return {p, s, q: blocks * monarchRank(blocks * s, blocks * p, blocks)};
+  }
+
+  protected override buildMatrix(): void {
+    const {blocks, seed} = this;
+    const {p, s, q} = this.sizes;
+    const uniform = (inputs: number, variance: number, shift: number) => {
+      const limit = Math.sqrt((3 * variance) / inputs);
+      const ofSeed = seed === undefined ? {} : {seed: seed + shift};
+      return initializers.randomUniform({minval: -limit, maxval: limit, ...ofSeed});
+    };
+    this.w1 = this.addKernel('w1', [blocks, q, p], uniform(p, 1, 0));
+    this.w2 = this.addKernel('w2', [blocks, s, q], uniform(q, 1 / 3, 1));
+  }
+
+  protected override product(x: Tensor2D, bias: Tensor | undefined): Tensor {
+    const {blocks, inputs, units} = this;
+    const {p, s} = this.sizes;
+    const padding = blocks * p - inputs;
+    const padded =
+      padding === 0
+        ? x
+        : pad(x, [
+            [0, 0],
+            [0, padding],
+          ]);
+    const y = monarchMatMul(padded, this.w1.read(), this.w2.read());
+    const cut = blocks * s === units ? y : slice(y, [0, 0], [-1, units]);
+    return bias ? add(cut, bias) : cut;
+  }
+
+  /** Sets the factors to those of the Monarch matrix nearest to a dense kernel [in, units]; resolves to the distance. */
+  async project(kernel: Tensor2D): Promise<number> {
+    const {blocks, inputs, units} = this;
+    const {p, s} = this.sizes;
+    const matrix = tidy(() => {
+      const sides: [number, number][] = [
+        [0, blocks * s - units],
+        [0, blocks * p - inputs],
+      ];
+      return pad(transpose(kernel), sides) as Tensor2D;
+    });
+    const {w1, w2, error} = await monarchProject(matrix, {blocks});
+    this.w1.write(w1);
+    this.w2.write(w2);
+    for (const tensor of [matrix, w1, w2]) tensor.dispose();
+    return error;
+  }
+
+  override getConfig(): serialization.ConfigDict {
+    return {...super.getConfig(), blocks: this.blocks};
+  }
+}
+
+serialization.registerClass(MonarchDense);
+
+/**
+ * A layer in the place of `tf.layers.dense` whose kernel is a Monarch matrix: two block-diagonal matrices with a
+ * permutation between them, about 2 / blocks of a dense kernel's parameters where in and units are alike. The input is
+ * [.., in], the output [.., units], of any sizes: they are padded to whole blocks.
+ *
+ * Weights are w1 [blocks, q, in / blocks], w2 [blocks, units / blocks, q] and bias, where q is min(in, units) / blocks,
+ * rounded to a multiple of blocks. They start so that y has a third of the variance of x, as with a dense kernel from
+ * U(±1/√in).
+ *
+ * Source: Dao et al., "Monarch: Expressive Structured Matrices for Efficient and Accurate Training" (2022, arXiv
+ * 2204.00595).
+ *
+ * ```js
+ * const model = tf.sequential();
+ * model.add(tf.monarchDense({units: 128, blocks: 4, activation: 'relu', inputShape: [64]}));
+ * model.add(tf.layers.dense({units: 10}));
+ * console.log(model.layers[0].countParams()); // [3200]
+ * ```
+ *
+ * @param args see {@link MonarchDenseArgs}.
+ * @returns the layer, for `tf.sequential`, `tf.model` and saved models; its class is registered for loading.
+ * @throws Error that names the argument.
+ */
+export function monarchDense(args: MonarchDenseArgs): MonarchDense {
+  return new MonarchDense(args);
+}
+
+/**
+ * The {@link monarchDense} layer nearest to a dense layer that was built (and trained): its factors are the projection of
+ * the kernel, which takes seconds for thousands of inputs; bias and activation are the same.
+ *
+ * ```js
+ * const dense = tf.layers.dense({units: 32, activation: 'relu', inputShape: [16]});
+ * const model = tf.sequential({layers: [dense]});
+ * const layer = await tf.monarchDense.fromDense(dense, {blocks: 2});
+ * console.log(tf.sequential({layers: [layer]}).predict(tf.ones([3, 16])).shape); // [3, 32]
+ * ```
+ *
+ * @param dense a layer of `tf.layers.dense`.
+ * @param options `blocks`, as for {@link monarchDense}.
+ * @throws Error if the layer has no kernel, which it gets when it is built.
+ */
+async function fromDense(dense: layers.Layer, {blocks = 4}: {blocks?: number} = {}): Promise<MonarchDense> {
+  const weightNamed = (name: string) =>
+    dense.weights.find(({originalName}) => originalName.endsWith(`/${name}`))?.read();
+  const [kernel, bias] = [weightNamed('kernel'), weightNamed('bias')];
+  if (kernel?.rank !== 2) throw new Error(`monarchDense.fromDense: layer ${dense.name} has no kernel; build it first.`);
+  const {units, useBias, activation, trainable} = dense.getConfig();
+  const layer = new MonarchDense({
+    units: units as number,
+    useBias: useBias as boolean,
+    activation: activation as MonarchDenseArgs['activation'],
+    trainable: trainable as boolean,
+    blocks,
+    inputShape: [kernel.shape[0]],
+  });
+  layer.build([null, kernel.shape[0]]);
+  await layer.project(kernel as Tensor2D);
+  if (bias) layer.weights[2].write(bias);
+  return layer;
+}
+
+monarchDense.fromDense = fromDense;
