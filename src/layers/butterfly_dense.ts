@@ -109,7 +109,7 @@ serialization.registerClass(ButterflyDense);
  * const model = tf.sequential();
  * model.add(tf.butterflyDense({units: 100, activation: 'relu', inputShape: [60]}));
  * model.add(tf.layers.dense({units: 10}));
- * console.log(model.layers[0].countParams()); // [868]
+ * console.log(model.layers[0].countParams()); // [1636]
  * ```
  *
  * @param args see {@link ButterflyDenseArgs}.
