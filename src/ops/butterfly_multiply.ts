@@ -1,5 +1,13 @@
 /** The op `butterflyMultiply`. */
-import {engine, type NamedTensorMap, reshape, type Tensor, tidy, util} from '@tensorflow/tfjs-core';
+import {
+  engine,
+  type NamedTensorMap,
+  reshape,
+  type Tensor,
+  type TensorContainer,
+  tidy,
+  util,
+} from '@tensorflow/tfjs-core';
 import {registerButterflyFallback} from '../../kernels/fallback/butterfly_multiply.js';
 import {runButterflyMultiply} from '../gradients/butterfly_gradient.js';
 import {
@@ -76,19 +84,16 @@ export function butterflyMultiply(
 ): Tensor | ComplexPair {
   const {increasingStride = true, transpose = false, conjugate = false} = options;
   const form = formOf(x, twiddle);
-  // tidy takes no pairs apart, so a pair leaves it as a list.
-  const parts = tidy(() => {
+  return tidy(() => {
     const factors = toParts('butterflyMultiply', 'twiddle', twiddle);
     const input = toParts('butterflyMultiply', 'x', x);
     const {outputSize, leading} = checkedSizes(input.real.shape, factors.real.shape, options);
     registerButterflyFallback(engine().backendName);
     const attrs = {increasingStride, outputSize, transpose, conjugate};
     const outputs = runButterflyMultiply(kernelInputs(input, factors, form !== 'float32'), attrs);
-    return outputs.map((output) => reshape(output, [...leading, outputSize]));
-  });
-  const result = inForm(form, {real: parts[0], imag: parts[1]});
-  if (form === 'complex64') for (const part of parts) part.dispose();
-  return result;
+    const [real, imag] = outputs.map((output) => reshape(output, [...leading, outputSize]));
+    return inForm(form, {real, imag}) as TensorContainer;
+  }) as Tensor | ComplexPair;
 }
 
 function kernelInputs(x: Parts, twiddle: Parts, isComplex: boolean): NamedTensorMap {
