@@ -56,7 +56,7 @@ interface QuadWalk {
 
 /**
  * The walk over quads of elements of one block, from `element` and the one after it in a pair of rows: on to the next two
- * elements, or down to the next two rows. Any two of its steps are whole texels apart, in either order.
+ * elements, or down to the next two rows. In either order that is a number of whole texels.
  */
 function blockWalk(
   {texture, order, blockSize, pairsAreTexels}: BlockedRows,
@@ -86,7 +86,10 @@ function blockWalk(
   };
 }
 
-/** GLSL that adds up over all pairs of a count: `both` is the sum of two terms, of which the last of an odd count has one. */
+/**
+ * GLSL of `sum`, over so many elements or rows in pairs: once `read` has taken place, one term is that of the first of a
+ * pair, and the other that of the second.
+ */
 function sumOverPairs(
   quadWalks: QuadWalk[],
   count: 'inner' | 'batch',
@@ -100,7 +103,7 @@ function sumOverPairs(
   vec4 sum = vec4(0.0);
   ${walkTogether(walks, `${count} / 2`, `${read} sum += ${first} + ${second};`)}
   if (${count} % 2 == 1) {
-    // What the last quads have besides is padding, whose content nobody vouches for.
+    // The second of the last pair is padding, whose content nobody vouches for.
     ${read}
     sum += ${first};
   }`;

@@ -79,6 +79,17 @@ describeOnBackends('Block-diagonal products', () => {
       for (const sizes of someSizes) await expectProductsRight(attrs, sizes);
     });
   }
+
+  it('can be multiplied by tfjs, which on WebGL reads padding', async () => {
+    const product = (...shape: number[]) =>
+      runBlockDiagonalMatMul(random([shape[0], 6]), random([1, shape[1], 6]), everyCase[0]) as tf.Tensor2D;
+    const [a, b] = [product(5, 3), product(5, 4)];
+    const copies = await Promise.all(
+      [a, b].map(async (t) => tf.tensor2d(await t.data<'float32'>(), t.shape as [number, number])),
+    );
+    const expected = await tf.matMul(copies[0], copies[1], true).data();
+    expectWithin('product', await tf.matMul(a, b, true).data(), expected, 0);
+  });
 });
 
 describeOnBackends(
@@ -97,6 +108,8 @@ describeOnBackends(
       it(`find their way: ${JSON.stringify(attrs)}`, async () => {
         await expectProductsRight(attrs, {batch: 9, blocks: 6, outer: 14, inner: 18});
         await expectProductsRight(attrs, {batch: 12, blocks: 7, outer: 13, inner: 11});
+        // Here a row of weights has its last, odd column in the next row of the texture.
+        await expectProductsRight(attrs, {batch: 12, blocks: 8, outer: 14, inner: 9});
       });
     }
 
