@@ -5,6 +5,7 @@ import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
 import {cpuBlockSparseSoftmaxKernels} from '../kernels/cpu/block_sparse_softmax.js';
 import {cpuButterflyKernels} from '../kernels/cpu/butterfly_multiply.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
+import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
 import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
 import {webglButterflyKernels} from '../kernels/webgl/butterfly_multiply.js';
@@ -37,6 +38,7 @@ const kernels = [
   webglButterflyKernels,
   cpuBlockDiagonalKernels,
   webgpuBlockDiagonalKernels,
+  webglBlockDiagonalKernels,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [

@@ -181,6 +181,7 @@ export function quadWalk(
     fetch: `vec4(halfOf(${first.fetch}, ${head}), halfOf(${second.fetch}, ${head}))`,
     advance: `${first.advance} ${second.advance}`,
     advanceStraight: `${first.advanceStraight} ${second.advanceStraight}`,
+    wrap: `${first.wrap} ${second.wrap}`,
     isStraight: (steps) => `${first.isStraight(steps)} && ${second.isStraight(steps)}`,
   };
 }

@@ -60,7 +60,7 @@ ${numberType(complex)} ${name}(int rowPair, int stack, int element) {
 const twoRowsFunction = `
 // A column of a texel; its second row may be padding.
 vec2 twoRows(vec4 quad, int rowPair, int column) {
-  vec2 rows = (column & 1) == 0 ? quad.xz : quad.yw;
+  vec2 rows = columnOf(quad, column);
   return 2 * rowPair + 1 < batch ? rows : vec2(rows.x, 0.0);
 }
 

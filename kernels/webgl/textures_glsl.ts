@@ -34,6 +34,11 @@ vec2 halfOf(vec4 quad, int index) {
   return (index & 1) == 0 ? quad.xy : quad.zw;
 }
 
+// The column of a quad that belongs to this index.
+vec2 columnOf(vec4 quad, int index) {
+  return (index & 1) == 0 ? quad.xz : quad.yw;
+}
+
 // The number of the texel that this fragment makes, for packed outputs.
 int outputTexel() {
   return int(gl_FragCoord.y) * packedWidth(outTexShape) + int(gl_FragCoord.x);
@@ -50,9 +55,11 @@ export interface Walk {
   fetch: string;
   /** One step on. */
   advance: string;
-  /** One step on where that does not lead past the end of a texture row. */
+  /** One step on without looking out for the end of a texture row. */
   advanceStraight: string;
-  /** Whether so many steps stay within texture rows. */
+  /** To the next texture row, if steps without looking out have led past the end of one. */
+  wrap: string;
+  /** Whether all of so many texels are reached that way. */
   isStraight: (steps: string) => string;
 }
 
@@ -75,7 +82,8 @@ export function texelWalk(texture: string, name: string, start: string, step: st
     fetch: `texelFetch(${texture}, ${at}, 0)`,
     advance: `${at} = advance(${at}, ${by}, ${width});`,
     advanceStraight: `${at} += ${by};`,
-    isStraight: (steps) => `${at}.x + ${steps} * ${by}.x <= ${width}`,
+    wrap: `${at} = advance(${at}, ivec2(0), ${width});`,
+    isStraight: (steps) => `${at}.x + (${steps} - 1) * ${by}.x < ${width}`,
   };
 }
 
@@ -94,6 +102,7 @@ export function walkTogether(walks: Walk[], count: string, body: string): string
       for (; n + 4 <= count; n += 4) {
       ${Array(4).fill(straightStep).join('\n      ')}
       }
+      ${walks.map(({wrap}) => wrap).join(' ')}
     }
     for (; n < count; n++) {
       ${body}

@@ -14,8 +14,8 @@ type NoPair = Exclude<MaybeComplex, ComplexPair>;
  *     h[κq + j] = Σ_i w1[κ, j, i]·x[κp + i]
  *     y[σl + λ] = Σ_ρ w2[λ, σ, ρ]·h[ρl + λ]
  *
- * so block λ of the second reads every l-th element of h and writes every l-th of y. The CPU and WebGPU backends permute
- * nothing in memory for it; the others transpose what goes into and comes out of tfjs's batched product.
+ * so block λ of the second reads every l-th element of h and writes every l-th of y. The CPU, WebGL and WebGPU backends
+ * permute nothing in memory for it; others transpose what goes into and comes out of tfjs's batched product.
  *
  * Differentiable in x, w1 and w2, any number of times. tfjs has no gradients of complex64 tensors, so complex numbers
  * that take part in training are given, and returned, as pairs `{real, imag}`.
