@@ -4,7 +4,6 @@ import {
   engine,
   type KernelFunc,
   reshape,
-  slice,
   stack,
   sum,
   type Tensor,
@@ -18,6 +17,7 @@ import type {
   ButterflyMultiplyInputs,
 } from '../../src/kernel_names.js';
 import {butterflyKernels} from '../butterfly_kernels.js';
+import {addStacks, named, type PartedRows, type Parts, parts} from '../butterfly_parts.js';
 import {type ButterflySizes, butterflySizes, type FactorStep, factorSteps} from '../butterfly_sizes.js';
 import {
   type ButterflyVariant,
@@ -31,16 +31,6 @@ import {assertTexturesFit} from './texture_limits.js';
 
 /** Pairs of rows that a fragment adds up of the gradient of a matrix; the sums are added up after that. */
 const CHUNK_PAIRS = 64;
-
-/** A tensor, and its imaginary part where it has one. */
-type Parts = TensorInfo[];
-
-/** Rows in a texture; `isSplit` where each stack has its own n columns. */
-interface State {
-  tensors: Parts;
-  width: number;
-  isSplit: boolean;
-}
 
 type KernelCall = Parameters<KernelFunc>[0];
 
@@ -64,10 +54,6 @@ function butterflyMultiplyBackward(call: KernelCall): Parts {
     product.dispose(tensors);
   }
   return [...product.shared(returned.output, sizes.inputSize, backwards.transposed), ...dTwiddle];
-}
-
-function parts(real: TensorInfo, imag: TensorInfo | undefined): Parts {
-  return imag ? [real, imag] : [real];
 }
 
 type Direction = Pick<ButterflyVariant, 'transposed' | 'conjugated'>;
@@ -97,12 +83,17 @@ class Product {
    * Takes rows through all factors, so many per pass. Also gives the input of each pass, the first of which is the
    * caller's own. Where the stacks share their outputs, these stand side by side, `shared` adds them up.
    */
-  sweep(direction: Direction, source: Parts, outputSize: number, perPass: 1 | 2): {inputs: State[]; output: State} {
+  sweep(
+    direction: Direction,
+    source: Parts,
+    outputSize: number,
+    perPass: 1 | 2,
+  ): {inputs: PartedRows[]; output: PartedRows} {
     const {sizes, attrs} = this;
     const steps = factorSteps(sizes, {...attrs, transpose: direction.transposed});
     const passes = passesOf(steps, sizes.factors, perPass);
     const sumsStacks = direction.transposed && sizes.stacks > 1;
-    let state: State = {tensors: source, width: source[0].shape[1], isSplit: direction.transposed};
+    let state: PartedRows = {tensors: source, width: source[0].shape[1], isSplit: direction.transposed};
     const inputs = passes.map((pass, i) => {
       const input = state;
       const isCut = i === passes.length - 1 && !sumsStacks;
@@ -118,7 +109,7 @@ class Product {
     return {inputs, output: state};
   }
 
-  private apply(variant: ButterflyVariant, pass: FactorStep[], source: State, width: number): State {
+  private apply(variant: ButterflyVariant, pass: FactorStep[], source: PartedRows, width: number): PartedRows {
     const program = (part: Part) => factorProgram(variant, pass.length === 2 ? 2 : 1, part);
     const output = {width, isSplit: true};
     const textures = {...named('source', source.tensors), ...named('twiddle', this.twiddle)};
@@ -132,8 +123,8 @@ class Product {
     shape: number[],
     textures: Record<string, TensorInfo | undefined>,
     [first, second = first]: FactorStep[],
-    source: Omit<State, 'tensors'>,
-    output: Omit<State, 'tensors'>,
+    source: Omit<PartedRows, 'tensors'>,
+    output: Omit<PartedRows, 'tensors'>,
   ): Parts {
     const {batch, stacks, blocks, factors, complex} = this.sizes;
     const values = {
@@ -159,19 +150,13 @@ class Product {
   }
 
   /** The outputs that stacks share, added up and cut off; the state is used up. */
-  shared({tensors}: State, size: number, isShared: boolean): Parts {
-    const {batch, stacks, n} = this.sizes;
-    if (!isShared || stacks === 1) return tensors;
-    return tensors.map((tensor) =>
-      tidy(() => {
-        const perStack = reshape(engine().makeTensorFromTensorInfo(tensor), [batch, stacks, n]);
-        return slice(sum(perStack, 1), [0, 0], [batch, size]);
-      }),
-    );
+  shared({tensors}: PartedRows, size: number, isShared: boolean): Parts {
+    if (!isShared || this.sizes.stacks === 1) return tensors;
+    return addStacks(tensors, this.sizes, size);
   }
 
   /** From each factor's inputs, and what came back to the outputs of each, the last factor first. */
-  twiddleGradient(inputs: State[], returned: State[]): Parts {
+  twiddleGradient(inputs: PartedRows[], returned: PartedRows[]): Parts {
     const {sizes, attrs} = this;
     const {batch, stacks, blocks, factors, n, complex} = sizes;
     const steps = factorSteps(sizes, attrs);
@@ -199,10 +184,6 @@ class Product {
   dispose(tensors: Parts): void {
     for (const tensor of tensors) this.backend.disposeIntermediateTensorInfo(tensor);
   }
-}
-
-function named(name: string, [real, imag]: Parts): Record<string, TensorInfo | undefined> {
-  return {[name]: real, [`${name}Imag`]: imag};
 }
 
 /** Steps one by one, or two by two as long as they belong to one block of so many factors. */

@@ -1,12 +1,13 @@
 /** The WebGPU kernels of products with butterfly matrices. */
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
-import {engine, type KernelFunc, reshape, slice, sum, type TensorInfo, tidy, util} from '@tensorflow/tfjs-core';
+import {type KernelFunc, util} from '@tensorflow/tfjs-core';
 import type {
   ButterflyMultiplyAttrs,
   ButterflyMultiplyBackwardInputs,
   ButterflyMultiplyInputs,
 } from '../../src/kernel_names.js';
 import {butterflyKernels} from '../butterfly_kernels.js';
+import {addStacks, named, type PartedRows, type Parts, parts} from '../butterfly_parts.js';
 import {type ButterflySizes, butterflySizes, factorSteps} from '../butterfly_sizes.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {type ButterflyPass, butterflyPasses} from './butterfly_passes.js';
@@ -31,9 +32,6 @@ const LEAST_CHUNK_ROWS = 16;
 /** Of workgroup memory: all that the default limits give, and little enough that a GPU has room for several workgroups. */
 const TILE_BYTES = 16384;
 
-/** A tensor, and its imaginary part where it has one. */
-type Parts = TensorInfo[];
-
 interface Product {
   backend: WebGPUBackend;
   attrs: ButterflyMultiplyAttrs;
@@ -56,10 +54,6 @@ function productOf(call: KernelCall): Product {
   assertBufferFits(backend.device, 'butterflyMultiply', 'the output', [batch, outputSize]);
   if (stacks > 1) assertBufferFits(backend.device, 'butterflyMultiply', 'what the stacks put out', [batch, stacks * n]);
   return {backend, attrs, sizes, x: parts(inputs.x, inputs.xImag), twiddle: parts(inputs.twiddle, inputs.twiddleImag)};
-}
-
-function parts(real: TensorInfo, imag: TensorInfo | undefined): Parts {
-  return imag ? [real, imag] : [real];
 }
 
 function butterflyMultiply(call: KernelCall): Parts {
@@ -122,15 +116,8 @@ function disposeParts(backend: WebGPUBackend, tensors: Parts): void {
   for (const {dataId} of tensors) backend.disposeData(dataId);
 }
 
-/** Columns of rows in memory; `isSplit` where each stack has its own n of them. */
-interface Target {
-  tensors: Parts;
-  width: number;
-  isSplit: boolean;
-}
-
 /** Makes [batch, size] of what `run` writes. Outputs that several stacks share are added up after it. */
-function withOutput(product: Product, size: number, isShared: boolean, run: (target: Target) => void): Parts {
+function withOutput(product: Product, size: number, isShared: boolean, run: (target: PartedRows) => void): Parts {
   const {batch, stacks, n} = product.sizes;
   if (!isShared || stacks === 1) {
     const tensors = makeParts(product, [batch, size]);
@@ -139,12 +126,7 @@ function withOutput(product: Product, size: number, isShared: boolean, run: (tar
   }
   const tensors = makeParts(product, [batch, stacks * n]);
   run({tensors, width: stacks * n, isSplit: true});
-  return tensors.map((tensor) =>
-    tidy(() => {
-      const perStack = reshape(engine().makeTensorFromTensorInfo(tensor), [batch, stacks, n]);
-      return slice(sum(perStack, 1), [0, 0], [batch, size]);
-    }),
-  );
+  return addStacks(tensors, product.sizes, size);
 }
 
 interface Direction {
@@ -159,14 +141,14 @@ function sweep(
   {reversed, conjugated}: Direction,
   rows: Rows,
   source: Parts,
-  {target, saves}: {target?: Target; saves?: Parts},
+  {target, saves}: {target?: PartedRows; saves?: Parts},
 ): void {
   const {backend, attrs, sizes, twiddle} = product;
   const {stacks, n, complex} = sizes;
   const tileBits = Math.log2(TILE_BYTES / (complex ? 8 : 4));
   const passes = butterflyPasses(factorSteps(sizes, {...attrs, transpose: reversed}), tileBits);
   const width = source[0].shape[1];
-  let from: Target = {tensors: source, width, isSplit: reversed};
+  let from: PartedRows = {tensors: source, width, isSplit: reversed};
   passes.forEach((pass, i) => {
     const isLast = i === passes.length - 1;
     const between = {tensors: [], width: stacks * n, isSplit: true};
@@ -197,10 +179,6 @@ function sweep(
   });
 }
 
-function named(name: string, [real, imag]: Parts): Record<string, TensorInfo | undefined> {
-  return {[name]: real, [`${name}Imag`]: imag};
-}
-
 /** log2 of the rows that a workgroup takes: as many as it has room for, as long as there are enough workgroups. */
 function rowBitsOf({n, stacks}: ButterflySizes, rows: number, pass: ButterflyPass, tileBits: number): number {
   const rowTileBits = pass.spanBits + pass.laneBits;
@@ -218,8 +196,8 @@ function sweepParams(
   rows: Rows,
   pass: ButterflyPass,
   rowBits: number,
-  source: Target,
-  target: Target,
+  source: PartedRows,
+  target: PartedRows,
 ): ArrayBuffer {
   const {stacks, blocks, factors} = sizes;
   return Uint32Array.of(

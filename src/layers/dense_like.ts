@@ -1,5 +1,5 @@
 /** What layers in the place of `tf.layers.dense` have in common, whatever matrix they multiply with. */
-import {cast, reshape, type serialization, type Tensor, type Tensor2D, tidy} from '@tensorflow/tfjs-core';
+import {cast, pad, reshape, type serialization, slice, type Tensor, type Tensor2D, tidy} from '@tensorflow/tfjs-core';
 import {initializers, type LayerVariable, layers, type regularizers, type Shape} from '@tensorflow/tfjs-layers';
 import {fromIdentifier, type Identifier, toIdentifier} from './from_identifier.js';
 import type {Initializer} from './live_blocks_initializer.js';
@@ -121,6 +121,17 @@ export abstract class DenseLike extends layers.Layer {
       activityRegularizer: named(this.activityRegularizer),
     };
   }
+}
+
+/** The rows continued with zeros, or cut off, to so many columns. */
+export function withColumns(x: Tensor2D, columns: number): Tensor2D {
+  const missing = columns - x.shape[1];
+  if (missing === 0) return x;
+  if (missing < 0) return slice(x, [0, 0], [-1, columns]);
+  return pad(x, [
+    [0, 0],
+    [0, missing],
+  ]);
 }
 
 /** `inputDim` is short for an `inputShape` of one axis, as in `tf.layers.dense`. */

@@ -1,9 +1,9 @@
 /** The layer `monarchDense`: a dense layer whose kernel is a Monarch matrix. */
-import {add, pad, serialization, slice, type Tensor, type Tensor2D, tidy, transpose} from '@tensorflow/tfjs-core';
+import {add, pad, serialization, type Tensor, type Tensor2D, tidy, transpose} from '@tensorflow/tfjs-core';
 import {initializers, type LayerVariable, type layers} from '@tensorflow/tfjs-layers';
 import {monarchProject, monarchRank} from '../convert/monarch_project.js';
 import {monarchMatMul} from '../ops/monarch_mat_mul.js';
-import {DenseLike, type DenseLikeArgs} from './dense_like.js';
+import {DenseLike, type DenseLikeArgs, withColumns} from './dense_like.js';
 
 /** Options of {@link monarchDense}; the others are those of `tf.layers.dense`. */
 export interface MonarchDenseArgs extends Omit<DenseLikeArgs, 'kernelInitializer'> {
@@ -45,18 +45,9 @@ export class MonarchDense extends DenseLike {
   }
 
   protected override product(x: Tensor2D, bias: Tensor | undefined): Tensor {
-    const {blocks, inputs, units} = this;
-    const {p, s} = this.sizes;
-    const padding = blocks * p - inputs;
-    const padded =
-      padding === 0
-        ? x
-        : pad(x, [
-            [0, 0],
-            [0, padding],
-          ]);
-    const y = monarchMatMul(padded, this.w1.read(), this.w2.read());
-    const cut = blocks * s === units ? y : slice(y, [0, 0], [-1, units]);
+    const padded = withColumns(x, this.blocks * this.sizes.p);
+    const y = monarchMatMul(padded, this.w1.read(), this.w2.read()) as Tensor2D;
+    const cut = withColumns(y, this.units);
     return bias ? add(cut, bias) : cut;
   }
 

@@ -1,22 +1,10 @@
 /** The layer `pixelflyDense`: a dense layer whose kernel is a block butterfly and a low-rank term. */
-import {
-  add,
-  fused,
-  matMul,
-  mul,
-  pad,
-  serialization,
-  sigmoid,
-  slice,
-  sub,
-  type Tensor,
-  type Tensor2D,
-} from '@tensorflow/tfjs-core';
+import {add, fused, matMul, mul, serialization, sigmoid, sub, type Tensor, type Tensor2D} from '@tensorflow/tfjs-core';
 import {initializers, type LayerVariable, type layers} from '@tensorflow/tfjs-layers';
 import {blockSparseMatMul} from '../ops/block_sparse_mat_mul.js';
 import type {BlockLayout} from '../sparsity/block_layout.js';
 import {type BlockSize, blockSizes} from '../sparsity/block_patterns.js';
-import {DenseLike, type DenseLikeArgs} from './dense_like.js';
+import {DenseLike, type DenseLikeArgs, withColumns} from './dense_like.js';
 import {toIdentifier} from './from_identifier.js';
 import {type Initializer, LiveBlocksInitializer} from './live_blocks_initializer.js';
 import {butterflyLayout, type PixelflySizes, sizesWithinBudget} from './pixelfly_budget.js';
@@ -158,17 +146,10 @@ export class PixelflyDense extends DenseLike {
 
   /** x·W_sparse. Inputs are padded to whole blocks with zeros, and outputs of padded columns are cut off. */
   private sparseProduct(x: Tensor2D): Tensor2D {
-    const {layout, inputs, units} = this;
-    const [rows, columns] = layout.shape;
-    const padded =
-      rows === inputs
-        ? x
-        : pad(x, [
-            [0, 0],
-            [0, rows - inputs],
-          ]);
-    const product = blockSparseMatMul(padded, this.sparseKernel.read(), {layout, mode: 'dds'}) as Tensor2D;
-    return columns === units ? product : slice(product, [0, 0], [-1, units]);
+    const {layout} = this;
+    const [rows] = layout.shape;
+    const values = this.sparseKernel.read();
+    return withColumns(blockSparseMatMul(withColumns(x, rows), values, {layout, mode: 'dds'}) as Tensor2D, this.units);
   }
 
   /** x·V·U, and the bias where there is one. */
