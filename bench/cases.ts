@@ -166,7 +166,7 @@ function gpuSuite(filter: Filter) {
     ...trainingProblems(filter, filter.sizes ?? [512, 1024, 2048], {
       batch: 32,
       sequence: 256,
-      steps: 600,
+      steps: 1200,
       blockSize: 64,
     }),
   ];

@@ -11,8 +11,11 @@ export interface Measurement {
   peakBytes: number;
   /** By how much the backend's own count of allocated bytes grew in that call. */
   backendBytes: number;
-  /** Of a training run: the mean loss of every ten steps, that of text it has not seen, and the model's parameters. */
-  training?: {losses: number[]; heldOut: number; parameters: number};
+  /**
+   * Of a training run: the mean loss of every ten steps, that of text it has not seen after each quarter of the steps, and
+   * the model's parameters.
+   */
+  training?: {losses: number[]; heldOut: number[]; parameters: number};
   /** Largest error of each result, divided by the root mean square of the right answer. */
   errors: Record<string, number>;
 }

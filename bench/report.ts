@@ -124,7 +124,10 @@ function memoryTable(kind: Kind, rows: Row[]): string {
   return `## Peak GPU memory of one call above its inputs, MiB: ${kind}\n\n${table(columns, lines)}`;
 }
 
-/** Loss curves side by side, in nats per byte: means of ten steps, fifty steps apart. */
+/** So many points of a loss curve stand in a table. */
+const CURVE_POINTS = 12;
+
+/** Loss curves side by side, in nats per byte: means of ten steps, and held-out losses at equal distances. */
 function lossTable(rows: Row[]): string {
   const runs = rows.flatMap(({problem, outcomes}) =>
     contendersOf(problem).flatMap((contender) => {
@@ -133,14 +136,16 @@ function lossTable(rows: Row[]): string {
     }),
   );
   if (runs.length === 0) return '';
-  const steps = runs[0].losses.map((_, i) => i).filter((i) => (i + 1) % 5 === 0);
+  const every = Math.ceil(runs[0].losses.length / CURVE_POINTS);
+  const points = runs[0].losses.map((_, i) => i).filter((i) => (i + 1) % every === 0);
   const lines = runs.map(({name, parameters, losses, heldOut}) => [
     name,
     `${(parameters / 1e6).toFixed(2)} million`,
-    ...steps.map((i) => losses[i].toFixed(3)),
-    heldOut.toFixed(3),
+    ...points.map((i) => losses[i].toFixed(3)),
+    ...heldOut.map((loss) => loss.toFixed(3)),
   ]);
-  const columns = ['run', 'parameters', ...steps.map((i) => `step ${10 * (i + 1)}`), 'held out'];
+  const looks = runs[0].heldOut.map((_, i) => `held out ${i + 1}/${runs[0].heldOut.length}`);
+  const columns = ['run', 'parameters', ...points.map((i) => `step ${10 * (i + 1)}`), ...looks];
   return `## Loss\n\n${table(columns, lines)}`;
 }
 

@@ -15,6 +15,12 @@ export function randomValues(seed: number, count: number): Float32Array {
   return values;
 }
 
+/** Evenly spread integers from 0 up to `below`, at most 2^32. */
+export function randomIntegers(seed: number, count: number, below: number): number[] {
+  const start = Math.imul(seed, 0x9e3779b9);
+  return Array.from({length: count}, (_, i) => Math.floor(((hash(start + i) >>> 0) / 2 ** 32) * below));
+}
+
 /** The finaliser of MurmurHash3. */
 function hash(x: number): number {
   let bits = x ^ (x >>> 16);
