@@ -8,6 +8,7 @@ import {env, type TensorInfo} from '@tensorflow/tfjs-core';
 
 import {assertAlive} from './device_lost.js';
 import type {Shader} from './shader.js';
+import {UniformBuffers} from './uniform_buffers.js';
 
 /** One dispatch: the tensors of the shader's bindings by name, and its uniforms. */
 export interface Dispatch {
@@ -22,13 +23,27 @@ export interface Dispatch {
 interface Pipeline {
   shader: Shader;
   pipeline: GPUComputePipeline;
+  layout: GPUBindGroupLayout;
 }
 
-const pipelines = new WeakMap<GPUDevice, Map<string, Pipeline>>();
+interface OfDevice {
+  pipelines: Map<string, Pipeline>;
+  uniformBuffers: UniformBuffers;
+}
+
+const devices = new WeakMap<GPUDevice, OfDevice>();
+
+function ofDevice(device: GPUDevice): OfDevice {
+  const known = devices.get(device);
+  if (known) return known;
+  const made = {pipelines: new Map<string, Pipeline>(), uniformBuffers: new UniformBuffers(device)};
+  devices.set(device, made);
+  return made;
+}
 
 export function dispatch(backend: WebGPUBackend, call: Dispatch): void {
   assertAlive(backend.device);
-  const {shader, pipeline} = pipelineFor(backend.device, call.key, call.makeShader);
+  const {shader, pipeline, layout} = pipelineFor(backend.device, call.key, call.makeShader);
   const tensors = shader.bindings.map(({name}) => {
     const tensor = call.tensors[name];
     if (!tensor) throw new Error(`Shader ${call.key} needs a tensor '${name}'.`);
@@ -36,21 +51,25 @@ export function dispatch(backend: WebGPUBackend, call: Dispatch): void {
   });
   for (const {dataId} of tensors) backend.uploadToGPU(dataId);
 
-  const uniforms = backend.bufferManager.acquireBuffer(
-    call.uniforms.byteLength,
-    GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-  );
-  backend.queue.writeBuffer(uniforms, 0, call.uniforms);
+  const kept = ofDevice(backend.device).uniformBuffers.find(call.uniforms);
+  const uniforms = kept ?? writtenBuffer(backend, call.uniforms);
   const buffers = [...tensors.map(({dataId}) => backend.tensorMap.get(dataId).resource as GPUBuffer), uniforms];
   const bindGroup = backend.device.createBindGroup({
-    layout: pipeline.getBindGroupLayout(0),
+    layout,
     entries: buffers.map((buffer, binding) => ({binding, resource: {buffer}})),
   });
-  record(backend, tensors, uniforms, (pass) => {
+  record(backend, tensors, kept ? undefined : uniforms, (pass) => {
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, bindGroup);
     pass.dispatchWorkgroups(...workgroupGrid(call.workgroups, backend.device.limits.maxComputeWorkgroupsPerDimension));
   });
+}
+
+/** A buffer out of tfjs's pool, to be given back to it. */
+function writtenBuffer({bufferManager, queue}: WebGPUBackend, contents: ArrayBuffer): GPUBuffer {
+  const buffer = bufferManager.acquireBuffer(contents.byteLength, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
+  queue.writeBuffer(buffer, 0, contents);
+  return buffer;
 }
 
 /** A grid of at least `count` workgroups that respects the limit per dimension; shaders leave out the surplus. */
@@ -60,9 +79,8 @@ export function workgroupGrid(count: number, limit: number): [number, number] {
 }
 
 function pipelineFor(device: GPUDevice, key: string, make: () => Shader): Pipeline {
-  const ofDevice = pipelines.get(device) ?? new Map<string, Pipeline>();
-  pipelines.set(device, ofDevice);
-  const known = ofDevice.get(key);
+  const {pipelines} = ofDevice(device);
+  const known = pipelines.get(key);
   if (known) return known;
   const shader = make();
   const types: GPUBufferBindingType[] = [
@@ -79,8 +97,8 @@ function pipelineFor(device: GPUDevice, key: string, make: () => Shader): Pipeli
     layout: device.createPipelineLayout({bindGroupLayouts: [layout]}),
     compute: {module: device.createShaderModule({label: key, code: shader.code}), entryPoint: 'main'},
   });
-  const made = {shader, pipeline};
-  ofDevice.set(key, made);
+  const made = {shader, pipeline, layout};
+  pipelines.set(key, made);
   return made;
 }
 
@@ -107,15 +125,16 @@ function openPassOf(backend: WebGPUBackend): OpenPass | null {
   return known ? (members as OpenPass) : null;
 }
 
+/** @param pooled the buffer of uniforms that goes back to tfjs's pool, if there is one. */
 function record(
   backend: WebGPUBackend,
   tensors: TensorInfo[],
-  uniforms: GPUBuffer,
+  pooled: GPUBuffer | undefined,
   commands: (pass: GPUComputePassEncoder) => void,
 ): void {
   const open = openPassOf(backend);
-  if (open) recordIntoOpenPass(backend, open, tensors, uniforms, commands);
-  else recordAndSubmit(backend, uniforms, commands);
+  if (open) recordIntoOpenPass(backend, open, tensors, pooled, commands);
+  else recordAndSubmit(backend, pooled, commands);
 }
 
 /** As tfjs records its own programs: buffers freed before the batch is submitted are kept until then. */
@@ -123,11 +142,11 @@ function recordIntoOpenPass(
   backend: WebGPUBackend,
   open: OpenPass,
   tensors: TensorInfo[],
-  uniforms: GPUBuffer,
+  pooled: GPUBuffer | undefined,
   commands: (pass: GPUComputePassEncoder) => void,
 ): void {
   for (const {dataId} of tensors) open.commandQueueOwnedIds.add(dataId);
-  open.uniformPendingDisposal.push(uniforms);
+  if (pooled) open.uniformPendingDisposal.push(pooled);
   backend.ensureCommandEncoderReady();
   open.computePassEncoder ??= (open.commandEncoder as GPUCommandEncoder).beginComputePass();
   commands(open.computePassEncoder);
@@ -141,7 +160,7 @@ function recordIntoOpenPass(
 /** The public way, for a tfjs whose private members have changed: one submission per dispatch. */
 function recordAndSubmit(
   backend: WebGPUBackend,
-  uniforms: GPUBuffer,
+  pooled: GPUBuffer | undefined,
   commands: (pass: GPUComputePassEncoder) => void,
 ): void {
   backend.ensureCommandEncoderReady();
@@ -152,5 +171,5 @@ function recordAndSubmit(
   commands(pass);
   pass.end();
   backend.queue.submit([encoder.finish()]);
-  backend.bufferManager.releaseBuffer(uniforms);
+  if (pooled) backend.bufferManager.releaseBuffer(pooled);
 }
