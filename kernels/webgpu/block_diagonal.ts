@@ -7,7 +7,7 @@ import {type BlockDiagonalSizes, productSizes, weightsSizes} from '../block_diag
 import {type BlockDiagonalVariant, blockDiagonalShader, blockDiagonalWeightsShader} from './block_diagonal_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
-import {chooseProductTile} from './tile_sizes.js';
+import {chooseDenseProductTile} from './tile_sizes.js';
 
 export const webgpuBlockDiagonalKernels = blockDiagonalKernels('webgpu', {
   product: ({x, w}, attrs, backend) => {
@@ -15,7 +15,7 @@ export const webgpuBlockDiagonalKernels = blockDiagonalKernels('webgpu', {
     const {batch, blocks, outer} = sizes;
     const out = makeOutput(backend as WebGPUBackend, {x, w}, [batch, blocks * outer]);
     const variant = {...attrs, vectorized: vectorized(sizes, attrs, attrs.transpose ? outer : sizes.inner)};
-    const tile = chooseProductTile((backend as WebGPUBackend).device, {columns: outer});
+    const tile = chooseDenseProductTile((backend as WebGPUBackend).device, batch, outer, blocks);
     dispatch(backend as WebGPUBackend, {
       key: `block-diagonal product ${JSON.stringify([variant, tile])}`,
       makeShader: () => blockDiagonalShader(variant, tile),
@@ -31,7 +31,7 @@ export const webgpuBlockDiagonalKernels = blockDiagonalKernels('webgpu', {
     const out = makeOutput(backend as WebGPUBackend, {x, dy}, [blocks, outer, inner]);
     const {input, output} = attrs;
     const variant = {input, output, vectorized: vectorized(sizes, attrs, inner)};
-    const tile = chooseProductTile((backend as WebGPUBackend).device, {rows: outer, columns: inner});
+    const tile = chooseDenseProductTile((backend as WebGPUBackend).device, outer, inner, blocks);
     dispatch(backend as WebGPUBackend, {
       key: `block-diagonal weights ${JSON.stringify([variant, tile])}`,
       makeShader: () => blockDiagonalWeightsShader(variant, tile),

@@ -150,16 +150,61 @@ export function chooseProductTile(device: GPUDevice, bounds: TileBounds): Produc
   const within = (block: number) => shapes.find(({bound}) => bound <= block) ?? shapes[shapes.length - 1];
   const [ofRows, ofColumns] = [rows, columns].map((block) => (block === undefined ? undefined : within(block)));
   const {threadRows, threadColumns, inner} = (ofRows ?? ofColumns) as ProductShape;
+  const columnCount = ofColumns?.bound ?? (ofRows as ProductShape).free;
   return {
     rows: ofRows?.bound ?? (ofColumns as ProductShape).free,
-    columns: ofColumns?.bound ?? (ofRows as ProductShape).free,
+    columns: columnCount,
     threadRows,
     threadColumns,
     inner,
-    // A quad of padding per column, as packed memory lays out transposed operands.
-    columnFloats: (ofColumns?.bound ?? (ofRows as ProductShape).free) * (inner + 4),
+    columnFloats: columnFloatsOf({columns: columnCount, inner}),
     layout: width === 'wide' ? 'packed' : 'planar',
   };
+}
+
+const denseTile = (
+  layout: TileSizes['layout'],
+  [rows, columns]: [number, number],
+  [threadRows, threadColumns]: [number, number],
+  inner: number,
+): ProductTile => {
+  return {rows, columns, threadRows, threadColumns, inner, columnFloats: columnFloatsOf({columns, inner}), layout};
+};
+
+/**
+ * Tiles of a dense product, of which block-diagonal matrices are many: larger ones load less for each multiply-add, and
+ * take more registers and workgroup memory. Largest first.
+ */
+export const denseProductTable: Record<'wide' | 'narrow', ProductTile[]> = {
+  wide: [
+    denseTile('packed', [128, 128], [8, 8], 16),
+    denseTile('packed', [64, 128], [8, 8], 16),
+    denseTile('packed', [64, 64], [8, 4], 16),
+    denseTile('packed', [32, 64], [4, 4], 16),
+    denseTile('packed', [32, 32], [4, 4], 32),
+  ],
+  narrow: [denseTile('planar', [32, 32], [8, 8], 16)],
+};
+
+/** Fewer workgroups leave parts of a large GPU without work. */
+const ENOUGH_WORKGROUPS = 256;
+
+/**
+ * The largest tile that the device has room for and of which `count` products of rows × columns still make enough
+ * workgroups; the smallest where none does.
+ */
+export function chooseDenseProductTile(device: GPUDevice, rows: number, columns: number, count: number): ProductTile {
+  const tiles = denseProductTable[simdWidth(device)];
+  const {maxComputeWorkgroupStorageSize} = device.limits;
+  const fits = (tile: ProductTile) =>
+    4 * (tile.rows * (tile.inner + 4) + tile.columnFloats) <= maxComputeWorkgroupStorageSize &&
+    count * Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns) >= ENOUGH_WORKGROUPS;
+  return tiles.find(fits) ?? tiles[tiles.length - 1];
+}
+
+/** A quad of padding per column, as packed memory lays out transposed operands. */
+function columnFloatsOf({columns, inner}: {columns: number; inner: number}): number {
+  return columns * (inner + 4);
 }
 
 /** Devices that do not say how wide they are take the layout of GPUs. */

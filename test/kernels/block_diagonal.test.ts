@@ -4,8 +4,9 @@ import type {BlockDiagonalSizes} from '../../kernels/block_diagonal_sizes.js';
 import {runBlockDiagonalMatMul} from '../../src/gradients/block_diagonal_gradient.js';
 import {monarchMatMul} from '../../src/index.js';
 import type {BlockDiagonalMatMulAttrs, BlockOrder} from '../../src/kernel_names.js';
-import {expectWithin, worstError} from '../attention_results.js';
+import {expectWithin} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
+import {expectProductsRight, random} from '../block_diagonal_results.js';
 
 const orders: BlockOrder[] = ['blocked', 'interleaved'];
 const everyCase = orders.flatMap((input) =>
@@ -19,59 +20,6 @@ const someSizes: BlockDiagonalSizes[] = [
   {batch: 21, blocks: 2, outer: 18, inner: 20},
   {batch: 18, blocks: 3, outer: 22, inner: 17},
 ];
-
-function placesIn(order: BlockOrder, blocks: number, blockSize: number): (block: number, element: number) => number {
-  return (block, element) => (order === 'blocked' ? block * blockSize + element : element * blocks + block);
-}
-
-/** The product, and the gradients of Σ product·dy. */
-function reference(
-  {input, output, transpose}: BlockDiagonalMatMulAttrs,
-  {batch, blocks, outer, inner}: BlockDiagonalSizes,
-  [x, w, dy]: number[][],
-) {
-  const [y, dx, dw] = [dy, x, w].map(({length}) => Array<number>(length).fill(0));
-  const placeOfX = placesIn(input, blocks, inner);
-  const placeOfY = placesIn(output, blocks, outer);
-  for (let b = 0; b < batch; b++) {
-    for (let block = 0; block < blocks; block++) {
-      for (let j = 0; j < outer; j++) {
-        for (let i = 0; i < inner; i++) {
-          const ofX = b * blocks * inner + placeOfX(block, i);
-          const ofY = b * blocks * outer + placeOfY(block, j);
-          const ofW = block * outer * inner + (transpose ? i * outer + j : j * inner + i);
-          y[ofY] += w[ofW] * x[ofX];
-          dx[ofX] += w[ofW] * dy[ofY];
-          dw[ofW] += dy[ofY] * x[ofX];
-        }
-      }
-    }
-  }
-  return {y, dx, dw};
-}
-
-// On WebGL this leaves −∞ where the texture of an odd number of rows or columns has padding.
-const random = (shape: number[]) => tf.log(tf.randomUniform(shape, 0.1, 8, 'float32', tf.util.sizeFromShape(shape)));
-
-async function expectProductsRight(attrs: BlockDiagonalMatMulAttrs, sizes: BlockDiagonalSizes): Promise<void> {
-  const {batch, blocks, outer, inner} = sizes;
-  const x = random([batch, blocks * inner]);
-  const w = random(attrs.transpose ? [blocks, inner, outer] : [blocks, outer, inner]);
-  const dy = random([batch, blocks * outer]);
-  const y = runBlockDiagonalMatMul(x, w, attrs);
-  const multiply = (...[a, b]: tf.Tensor[]) => runBlockDiagonalMatMul(a, b, attrs);
-  const [dx, dw] = tf.grads(multiply)([x, w], dy);
-  const values = await Promise.all([x, w, dy].map(async (t) => Array.from(await t.data<'float32'>())));
-  const right = reference(attrs, sizes, values);
-  // A sum rounds once per term, each time by at most a unit in the last place of what it has come to.
-  const terms = {y: sizes.inner, dx: sizes.outer, dw: sizes.batch};
-  for (const [name, t] of Object.entries({y, dx, dw}) as [keyof typeof terms, tf.Tensor][]) {
-    const expected = right[name];
-    const largest = worstError(expected, new Float64Array(expected.length));
-    const allowed = terms[name] * 2 ** -24 * largest;
-    expectWithin(`${name} of ${JSON.stringify(sizes)}`, await t.data(), expected, allowed);
-  }
-}
 
 // Ops register the fallback on backends that have no kernel.
 const registerFallback = () => tf.dispose(monarchMatMul(tf.ones([1, 1]), tf.ones([1, 1, 1]), tf.ones([1, 1, 1])));

@@ -3,11 +3,13 @@ import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '@tensorflow/tfjs-core';
 import {butterflyPasses} from '../../kernels/webgpu/butterfly_passes.js';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
-import {productTable, tileTable} from '../../kernels/webgpu/tile_sizes.js';
-import {BlockLayout, blockSparseMatMul, butterflyMultiply, flashAttention} from '../../src/index.js';
+import {chooseDenseProductTile, denseProductTable, productTable, tileTable} from '../../kernels/webgpu/tile_sizes.js';
+import {BlockLayout, blockSparseMatMul, butterflyMultiply, flashAttention, monarchMatMul} from '../../src/index.js';
+import type {BlockDiagonalMatMulAttrs} from '../../src/kernel_names.js';
 import {type AttentionCase, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
+import {expectProductsRight} from '../block_diagonal_results.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
 import {expectButterflyRight} from '../butterfly_results.js';
 
@@ -62,16 +64,19 @@ function withLimits<T>(limits: Partial<Record<keyof GPUSupportedLimits, number>>
   return result;
 }
 
-/** With the tiles that GPUs get, on whatever device. */
-async function withGpuTiles(table: {wide: unknown; narrow: unknown}, body: () => Promise<void>): Promise<void> {
-  const {wide, narrow} = {...table};
-  table.narrow = wide;
+/** With these tiles for every device. */
+async function withTiles<T>(table: {wide: T; narrow: T}, tiles: T, body: () => Promise<void>): Promise<void> {
+  const {wide, narrow} = table;
+  Object.assign(table, {wide: tiles, narrow: tiles});
   try {
     await body();
   } finally {
-    table.narrow = narrow;
+    Object.assign(table, {wide, narrow});
   }
 }
+
+/** With the tiles that GPUs get, on whatever device. */
+const withGpuTiles = <T>(table: {wide: T; narrow: T}, body: () => Promise<void>) => withTiles(table, table.wide, body);
 
 describeOnBackends(
   'WebGPU block-sparse products',
@@ -91,6 +96,49 @@ describeOnBackends(
         );
       });
       expect(tf.memory().numTensors).toBe(before);
+    });
+  },
+  onWebgpu,
+);
+
+describeOnBackends(
+  'WebGPU block-diagonal products',
+  () => {
+    // So that the fallback is not what is asked for.
+    beforeEach(() => tf.dispose(monarchMatMul(tf.ones([1, 1]), tf.ones([1, 1, 1]), tf.ones([1, 1, 1]))));
+
+    for (const tile of denseProductTable.wide) {
+      it(`are right in tiles of ${tile.rows} × ${tile.columns}`, () =>
+        withTiles(denseProductTable, [tile], async () => {
+          const sizes = {batch: 133, blocks: 2, outer: 36, inner: 132};
+          await expectProductsRight({input: 'blocked', output: 'interleaved', transpose: false}, sizes);
+          await expectProductsRight({input: 'interleaved', output: 'blocked', transpose: true}, sizes);
+          await expectProductsRight(
+            {input: 'blocked', output: 'blocked', transpose: true},
+            {...sizes, outer: 37, inner: 131},
+          );
+        }));
+    }
+
+    it('get larger tiles where there are enough of them and the device has room', () =>
+      withTiles(denseProductTable, denseProductTable.wide, async () => {
+        const {device} = tf.backend() as WebGPUBackend;
+        const tileFor = (bytes: number, rows: number, columns: number) =>
+          withLimits({maxComputeWorkgroupStorageSize: bytes}, () => {
+            const tile = chooseDenseProductTile(device, rows, columns, 4);
+            return [tile.rows, tile.columns];
+          });
+        expect(tileFor(49152, 2048, 2048)).toEqual([128, 128]);
+        expect(tileFor(16384, 2048, 2048)).toEqual([64, 128]);
+        expect(tileFor(49152, 256, 1024)).toEqual([64, 64]);
+        expect(tileFor(49152, 3, 5)).toEqual([32, 32]);
+      }));
+
+    it('keep their uniforms, of which no two share a buffer', async () => {
+      const attrs: BlockDiagonalMatMulAttrs = {input: 'blocked', output: 'blocked', transpose: false};
+      for (let i = 0; i < 3; i++) {
+        for (const batch of [3, 4]) await expectProductsRight(attrs, {batch, blocks: 2, outer: 5, inner: 6});
+      }
     });
   },
   onWebgpu,
