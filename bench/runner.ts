@@ -41,6 +41,9 @@ async function runBench(args: string[]): Promise<void> {
   }
 }
 
+/** A training run may take so many times as long as another case. */
+const TRAINING_LIMITS = 10;
+
 async function measureAll(session: BrowserSession, description: BrowserDescription, options: Options): Promise<Run> {
   const {stockDevice} = options;
   const name: SuiteName = options.suite ?? (isSoftware(description) ? 'software' : 'gpu');
@@ -52,7 +55,9 @@ async function measureAll(session: BrowserSession, description: BrowserDescripti
   for (const problem of problems) {
     for (const benchCase of benchCases(problem, options)) {
       const name = `${caseName(benchCase)} ${tilesName(benchCase)}`;
-      const outcome = known.get(name) ?? (await session.measure(benchCase, options.limitSeconds ?? limitSeconds));
+      const limit =
+        options.limitSeconds ?? (problem.kind === 'training' ? TRAINING_LIMITS * limitSeconds : limitSeconds);
+      const outcome = known.get(name) ?? (await session.measure(benchCase, limit));
       known.set(name, outcome);
       const result: CaseResult = {benchCase, outcome};
       run.results.push(result);

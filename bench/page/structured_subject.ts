@@ -127,6 +127,13 @@ function monarchMatrix(n: number): Matrix {
     multiply: (x, w1, w2) => monarchMatMul(x, w1, w2),
     reference: ({count, x, dy, weights: {w1, w2}}) => {
       const between = (row: number) => product(w1, x, row, first, false);
+      /** One element of it. */
+      const betweenAt = (row: number, element: number) => {
+        const block = Math.floor(element / side);
+        let sum = 0;
+        for (let i = 0; i < side; i++) sum += w1[element * side + i] * x[row * n + first(block, i)];
+        return sum;
+      };
       const returned = (row: number) => product(w2, dy, row, second, true);
       const sumOverRows = (term: (row: number, sum: Float64Array) => void) => {
         const sum = new Float64Array(side);
@@ -153,8 +160,7 @@ function monarchMatrix(n: number): Matrix {
           w2: {
             begin,
             values: sumOverRows((row, sum) => {
-              const h = between(row);
-              for (let k = 0; k < side; k++) sum[k] += dy[row * n + second(1, j)] * h[second(1, k)];
+              for (let k = 0; k < side; k++) sum[k] += dy[row * n + second(1, j)] * betweenAt(row, second(1, k));
             }),
           },
         }),

@@ -1,13 +1,5 @@
 /** The op `butterflyMultiply`. */
-import {
-  engine,
-  type NamedTensorMap,
-  reshape,
-  type Tensor,
-  type TensorContainer,
-  tidy,
-  util,
-} from '@tensorflow/tfjs-core';
+import {engine, type NamedTensorMap, type Tensor, type TensorContainer, tidy, util} from '@tensorflow/tfjs-core';
 import {registerButterflyFallback} from '../../kernels/fallback/butterfly_multiply.js';
 import {runButterflyMultiply} from '../gradients/butterfly_gradient.js';
 import {
@@ -19,6 +11,7 @@ import {
   toParts,
   withImaginary,
 } from './complex_numbers.js';
+import {asRows, reshapeIfNeeded} from './reshape_if_needed.js';
 
 /** Options of {@link butterflyMultiply}. */
 export interface ButterflyMultiplyOptions {
@@ -91,19 +84,18 @@ export function butterflyMultiply(
     registerButterflyFallback(engine().backendName);
     const attrs = {increasingStride, outputSize, transpose, conjugate};
     const outputs = runButterflyMultiply(kernelInputs(input, factors, form !== 'float32'), attrs);
-    const [real, imag] = outputs.map((output) => reshape(output, [...leading, outputSize]));
+    const [real, imag] = outputs.map((output) => reshapeIfNeeded(output, [...leading, outputSize]));
     return inForm(form, {real, imag}) as TensorContainer;
   }) as Tensor | ComplexPair;
 }
 
 function kernelInputs(x: Parts, twiddle: Parts, isComplex: boolean): NamedTensorMap {
-  const rows = (t: Tensor) => reshape(t, [-1, t.shape[t.rank - 1]]);
-  if (!isComplex) return {x: rows(x.real), twiddle: twiddle.real};
+  if (!isComplex) return {x: asRows(x.real), twiddle: twiddle.real};
   const [complexX, complexTwiddle] = [withImaginary(x), withImaginary(twiddle)];
   return {
-    x: rows(complexX.real),
+    x: asRows(complexX.real),
     twiddle: complexTwiddle.real,
-    xImag: rows(complexX.imag),
+    xImag: asRows(complexX.imag),
     twiddleImag: complexTwiddle.imag,
   };
 }

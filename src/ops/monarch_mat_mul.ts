@@ -1,9 +1,10 @@
 /** The op `monarchMatMul`. */
-import {add, engine, reshape, sub, type Tensor, type TensorContainer, tidy} from '@tensorflow/tfjs-core';
+import {add, engine, sub, type Tensor, type TensorContainer, tidy} from '@tensorflow/tfjs-core';
 import {registerBlockDiagonalFallback} from '../../kernels/fallback/block_diagonal.js';
 import {runBlockDiagonalMatMul} from '../gradients/block_diagonal_gradient.js';
 import type {BlockOrder} from '../kernel_names.js';
 import {type ComplexPair, formOf, inForm, type MaybeComplex, type Parts, toParts} from './complex_numbers.js';
+import {asRows, reshapeIfNeeded} from './reshape_if_needed.js';
 
 type NoPair = Exclude<MaybeComplex, ComplexPair>;
 
@@ -46,11 +47,12 @@ export function monarchMatMul(x: MaybeComplex, w1: MaybeComplex, w2: MaybeComple
     const input = toParts('monarchMatMul', 'x', x);
     const first = toParts('monarchMatMul', 'w1', w1);
     const second = toParts('monarchMatMul', 'w2', w2);
-    const {inputs, outputShape} = checkedSizes(input.real.shape, first.real.shape, second.real.shape);
+    const outputShape = checkedSizes(input.real.shape, first.real.shape, second.real.shape);
     registerBlockDiagonalFallback(engine().backendName);
-    const h = product(reshaped(input, [-1, inputs]), first, 'blocked');
+    const h = product(ofEachPart(input, asRows), first, 'blocked');
     const y = product(h, second, 'interleaved');
-    return inForm(formOf(x, w1, w2), reshaped(y, outputShape)) as TensorContainer;
+    const output = ofEachPart(y, (part) => reshapeIfNeeded(part, outputShape));
+    return inForm(formOf(x, w1, w2), output) as TensorContainer;
   }) as Tensor | ComplexPair;
 }
 
@@ -67,11 +69,12 @@ function product(x: Parts, w: Parts, order: BlockOrder): Parts {
   };
 }
 
-function reshaped({real, imag}: Parts, shape: number[]): Parts {
-  return {real: reshape(real, shape), imag: imag && reshape(imag, shape)};
+function ofEachPart({real, imag}: Parts, change: (part: Tensor) => Tensor): Parts {
+  return {real: change(real), imag: imag && change(imag)};
 }
 
-function checkedSizes(x: number[], w1: number[], w2: number[]): {inputs: number; outputShape: number[]} {
+/** @returns the shape of the output. */
+function checkedSizes(x: number[], w1: number[], w2: number[]): number[] {
   const fail = (message: string): never => {
     const shapes = Object.entries({x, w1, w2}).map(([name, shape]) => `${name} [${shape.join(', ')}]`);
     throw new Error(`monarchMatMul: ${message}; got ${shapes.join(', ')}.`);
@@ -82,5 +85,5 @@ function checkedSizes(x: number[], w1: number[], w2: number[]): {inputs: number;
   if (x[x.length - 1] !== k * p) fail(`the last axis of x must have k·p = ${k * p} elements`);
   const [l, s, r] = w2;
   if (!isFactor(w2) || l * r !== k * q) fail('w2 must be [l, s, r] with l·r = k·q');
-  return {inputs: k * p, outputShape: [...x.slice(0, -1), l * s]};
+  return [...x.slice(0, -1), l * s];
 }
