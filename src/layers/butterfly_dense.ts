@@ -1,21 +1,19 @@
 /** The layers `butterflyDense` and `kaleidoscopeDense`: dense layers whose kernels are products of butterfly matrices. */
-import {add, serialization, type Tensor, type Tensor2D} from '@tensorflow/tfjs-core';
-import type {LayerVariable} from '@tensorflow/tfjs-layers';
+import {serialization} from '@tensorflow/tfjs-core';
 import {butterflyMultiply} from '../ops/butterfly_multiply.js';
-import {DenseLike, type DenseLikeArgs} from './dense_like.js';
+import type {Parts} from '../ops/complex_numbers.js';
+import {ComplexDenseLike, type ComplexDenseLikeArgs, type WeightParts} from './complex_dense_like.js';
 import {TwiddleInitializer, type TwiddleStart} from './twiddle_initializer.js';
 
 const STARTS: readonly TwiddleStart[] = ['randn', 'ortho', 'identity', 'fft'];
 
-type CommonArgs = Omit<DenseLikeArgs, 'kernelInitializer'> & {
+type CommonArgs = Omit<ComplexDenseLikeArgs, 'kernelInitializer'> & {
   /**
    * How the factors start: 'randn' with normal entries of variance ½; 'ortho' (the default) with random rotations and
    * reflections, or unitary matrices where they are complex; 'identity'; 'fft', with `complex` and one block, with the
    * unitary Fourier transform of a bit-reversed input.
    */
   kernelInitializer?: TwiddleStart;
-  /** Complex factors, of whose product the real part is taken: with them it can be a Fourier or cosine transform. */
-  complex?: boolean;
 };
 
 /** Options of {@link butterflyDense}; the others are those of `tf.layers.dense`. */
@@ -37,22 +35,20 @@ export interface KaleidoscopeDenseArgs extends CommonArgs {
 }
 
 /** The layer that {@link butterflyDense} and {@link kaleidoscopeDense} make. */
-export class ButterflyDense extends DenseLike {
+export class ButterflyDense extends ComplexDenseLike {
   static readonly className = 'ButterflyDense';
 
   private readonly blocks: number;
   private readonly increasingStride: boolean;
   private readonly expansion: number;
-  private readonly complex: boolean;
   private readonly start: TwiddleStart;
-  private twiddle!: {real: LayerVariable; imag?: LayerVariable};
+  private twiddle!: WeightParts;
 
   constructor({kernelInitializer = 'ortho', ...args}: ButterflyDenseArgs, functionName = 'butterflyDense') {
     super(functionName, args);
     this.blocks = args.blocks ?? 1;
     this.increasingStride = args.increasingStride ?? true;
     this.expansion = args.expansion ?? 1;
-    this.complex = args.complex ?? false;
     this.start = kernelInitializer;
     this.assertInteger('blocks', this.blocks, 1);
     if (!Number.isInteger(Math.log2(this.expansion)) || this.expansion < 1) {
@@ -71,24 +67,24 @@ export class ButterflyDense extends DenseLike {
     const factors = Math.max(1, Math.ceil(Math.log2(this.inputs))) + Math.log2(this.expansion);
     const shape = [Math.ceil(this.units / 2 ** factors), this.blocks, factors, 2 ** (factors - 1), 2, 2];
     const seed = this.seed ?? Math.floor(Math.random() * 2 ** 31);
-    const addPart = (name: string, part: 'real' | 'imag') =>
-      this.addKernel(name, shape, new TwiddleInitializer(this.start, this.complex, part, seed));
-    this.twiddle = this.complex
-      ? {real: addPart('twiddle_real', 'real'), imag: addPart('twiddle_imag', 'imag')}
-      : {real: addPart('twiddle', 'real')};
+    this.twiddle = this.addParts(
+      'twiddle',
+      shape,
+      (part) => new TwiddleInitializer(this.start, this.complex, part, seed),
+    );
   }
 
-  protected override product(x: Tensor2D, bias: Tensor | undefined): Tensor {
+  protected override multiply(x: Parts): Parts {
     const {increasingStride, units: outputSize} = this;
     const [real, imag] = [this.twiddle.real.read(), this.twiddle.imag?.read()];
     const options = {increasingStride, outputSize};
-    const y = imag ? butterflyMultiply(x, {real, imag}, options).real : butterflyMultiply(x, real, options);
-    return bias ? add(y, bias) : y;
+    const input = x.imag ? {real: x.real, imag: x.imag} : x.real;
+    return imag ? butterflyMultiply(input, {real, imag}, options) : {real: butterflyMultiply(x.real, real, options)};
   }
 
   override getConfig(): serialization.ConfigDict {
-    const {blocks, increasingStride, expansion, complex, start} = this;
-    return {...super.getConfig(), blocks, increasingStride, expansion, complex, kernelInitializer: start};
+    const {blocks, increasingStride, expansion, start} = this;
+    return {...super.getConfig(), blocks, increasingStride, expansion, kernelInitializer: start};
   }
 }
 
@@ -98,7 +94,8 @@ serialization.registerClass(ButterflyDense);
  * A layer in the place of `tf.layers.dense` whose kernel is a product of `blocks` butterfly matrices: 2·blocks·n·log₂ n
  * parameters in place of n², for n inputs and outputs. Inputs are continued with zeros to a power of two n; where there
  * are more units than n, several stacks stand side by side; surplus outputs are cut off. The input is [.., in], the output
- * [.., units]. Weights are twiddle [stacks, blocks, log₂ n, n / 2, 2, 2], or twiddle_real and twiddle_imag, and bias.
+ * [.., units]. Weights are twiddle [stacks, blocks, log₂ n, n / 2, 2, 2], or twiddle_real and twiddle_imag, and bias, with
+ * two inputs also bias_imag.
  *
  * Weight decay on factors pulls their product to 0 faster than it does a dense kernel; better do without.
  *

@@ -32,7 +32,7 @@ export abstract class DenseLike extends layers.Layer {
   private readonly activation: Activation;
   private readonly biasInitializer: Initializer;
   private readonly biasRegularizer: Regularizer | undefined;
-  private bias: LayerVariable | undefined;
+  protected bias: LayerVariable | undefined;
 
   /** @param functionName the function that makes the layer, for errors. */
   constructor(
@@ -76,9 +76,7 @@ export abstract class DenseLike extends layers.Layer {
     }
     this.inputs = inputs;
     this.buildMatrix();
-    if (this.useBias) {
-      this.bias = this.addWeight('bias', [this.units], 'float32', this.biasInitializer, this.biasRegularizer);
-    }
+    if (this.useBias) this.bias = this.addBias('bias');
     this.inputSpec = [{minNDim: 2, axes: {[-1]: inputs}}];
     this.built = true;
   }
@@ -93,17 +91,25 @@ export abstract class DenseLike extends layers.Layer {
     return this.addWeight(name, shape, 'float32', initializer, this.kernelRegularizer);
   }
 
-  override call(inputs: Tensor | Tensor[], kwargs: Parameters<layers.Layer['call']>[1]): Tensor {
+  protected addBias(name: string): LayerVariable {
+    return this.addWeight(name, [this.units], 'float32', this.biasInitializer, this.biasRegularizer);
+  }
+
+  override call(inputs: Tensor | Tensor[], kwargs: Parameters<layers.Layer['call']>[1]): Tensor | Tensor[] {
     return tidy(() => {
       this.invokeCallHook(inputs, kwargs);
       const input = Array.isArray(inputs) ? inputs[0] : inputs;
       const x = reshape(cast(input, 'float32'), [-1, this.inputs]) as Tensor2D;
-      const y = this.product(x, this.bias?.read());
-      return this.activation.apply(reshape(y, [...input.shape.slice(0, -1), this.units]));
+      return this.activated(this.product(x, this.bias?.read()), input.shape);
     });
   }
 
-  override computeOutputShape(inputShape: Shape | Shape[]): Shape {
+  /** The activation of what came out for the rows of an input of this shape. */
+  protected activated(y: Tensor, inputShape: number[]): Tensor {
+    return this.activation.apply(reshape(y, [...inputShape.slice(0, -1), this.units]));
+  }
+
+  override computeOutputShape(inputShape: Shape | Shape[]): Shape | Shape[] {
     return [...oneShape(inputShape).slice(0, -1), this.units];
   }
 

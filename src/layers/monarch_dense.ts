@@ -1,23 +1,30 @@
 /** The layer `monarchDense`: a dense layer whose kernel is a Monarch matrix. */
-import {add, pad, serialization, type Tensor, type Tensor2D, tidy, transpose} from '@tensorflow/tfjs-core';
-import {initializers, type LayerVariable, type layers} from '@tensorflow/tfjs-layers';
+import {pad, serialization, type Tensor2D, tidy, transpose} from '@tensorflow/tfjs-core';
+import type {layers} from '@tensorflow/tfjs-layers';
 import {monarchProject, monarchRank} from '../convert/monarch_project.js';
+import type {ComplexPair, Parts} from '../ops/complex_numbers.js';
 import {monarchMatMul} from '../ops/monarch_mat_mul.js';
-import {DenseLike, type DenseLikeArgs, withColumns} from './dense_like.js';
+import {
+  ComplexDenseLike,
+  type ComplexDenseLikeArgs,
+  uniformOfVariance,
+  type WeightParts,
+} from './complex_dense_like.js';
+import {withColumns} from './dense_like.js';
 
 /** Options of {@link monarchDense}; the others are those of `tf.layers.dense`. */
-export interface MonarchDenseArgs extends Omit<DenseLikeArgs, 'kernelInitializer'> {
+export interface MonarchDenseArgs extends Omit<ComplexDenseLikeArgs, 'kernelInitializer'> {
   /** Blocks of either factor; more make the layer smaller. Default 4. */
   blocks?: number;
 }
 
 /** The layer that {@link monarchDense} makes. */
-export class MonarchDense extends DenseLike {
+export class MonarchDense extends ComplexDenseLike {
   static readonly className = 'MonarchDense';
 
   private readonly blocks: number;
-  private w1!: LayerVariable;
-  private w2!: LayerVariable;
+  private w1!: WeightParts;
+  private w2!: WeightParts;
 
   constructor(args: MonarchDenseArgs) {
     super('monarchDense', args);
@@ -35,20 +42,24 @@ export class MonarchDense extends DenseLike {
   protected override buildMatrix(): void {
     const {blocks, seed} = this;
     const {p, s, q} = this.sizes;
-    const uniform = (inputs: number, variance: number, shift: number) => {
-      const limit = Math.sqrt((3 * variance) / inputs);
-      const ofSeed = seed === undefined ? {} : {seed: seed + shift};
-      return initializers.randomUniform({minval: -limit, maxval: limit, ...ofSeed});
-    };
-    this.w1 = this.addKernel('w1', [blocks, q, p], uniform(p, 1, 0));
-    this.w2 = this.addKernel('w2', [blocks, s, q], uniform(q, 1 / 3, 1));
+    const seedOf = (shift: number) => (seed === undefined ? undefined : seed + shift);
+    // Both parts of a complex number share its variance.
+    const parts = this.complex ? 2 : 1;
+    this.w1 = this.addParts('w1', [blocks, q, p], (part) =>
+      uniformOfVariance(1 / (parts * p), seedOf(part === 'real' ? 0 : 2)),
+    );
+    this.w2 = this.addParts('w2', [blocks, s, q], (part) =>
+      uniformOfVariance(1 / (3 * parts * q), seedOf(part === 'real' ? 1 : 3)),
+    );
   }
 
-  protected override product(x: Tensor2D, bias: Tensor | undefined): Tensor {
-    const padded = withColumns(x, this.blocks * this.sizes.p);
-    const y = monarchMatMul(padded, this.w1.read(), this.w2.read()) as Tensor2D;
-    const cut = withColumns(y, this.units);
-    return bias ? add(cut, bias) : cut;
+  protected override multiply(x: Parts): Parts {
+    const columns = this.blocks * this.sizes.p;
+    const padded = (part: Parts['real']) => withColumns(part as Tensor2D, columns);
+    const input = x.imag ? {real: padded(x.real), imag: padded(x.imag)} : padded(x.real);
+    const y = monarchMatMul(input, valuesOf(this.w1), valuesOf(this.w2));
+    const cut = (part: Parts['real']) => withColumns(part as Tensor2D, this.units);
+    return 'imag' in y ? {real: cut(y.real), imag: cut(y.imag)} : {real: cut(y)};
   }
 
   /** Sets the factors to those of the Monarch matrix nearest to a dense kernel [in, units]; resolves to the distance. */
@@ -63,8 +74,8 @@ export class MonarchDense extends DenseLike {
       return pad(transpose(kernel), sides) as Tensor2D;
     });
     const {w1, w2, error} = await monarchProject(matrix, {blocks});
-    this.w1.write(w1);
-    this.w2.write(w2);
+    this.w1.real.write(w1);
+    this.w2.real.write(w2);
     for (const tensor of [matrix, w1, w2]) tensor.dispose();
     return error;
   }
@@ -72,6 +83,10 @@ export class MonarchDense extends DenseLike {
   override getConfig(): serialization.ConfigDict {
     return {...super.getConfig(), blocks: this.blocks};
   }
+}
+
+function valuesOf({real, imag}: WeightParts): Parts['real'] | ComplexPair {
+  return imag ? {real: real.read(), imag: imag.read()} : real.read();
 }
 
 serialization.registerClass(MonarchDense);
@@ -82,7 +97,7 @@ serialization.registerClass(MonarchDense);
  * [.., in], the output [.., units], of any sizes: they are padded to whole blocks.
  *
  * Weights are w1 [blocks, q, in / blocks], w2 [blocks, units / blocks, q] and bias, where q is min(in, units) / blocks,
- * rounded to a multiple of blocks. They start so that y has a third of the variance of x, as with a dense kernel from
+ * rounded to a multiple of blocks; with `complex`, w1_real, w1_imag and so on. They start so that y has a third of the variance of x, as with a dense kernel from
  * U(±1/√in).
  *
  * Source: Dao et al., "Monarch: Expressive Structured Matrices for Efficient and Accurate Training" (2022, arXiv

@@ -1,7 +1,7 @@
 /** butterflyDense, kaleidoscopeDense and monarchDense: what they compute, how they start, train, save, load and fail. */
 import * as tf from '@tensorflow/tfjs-core';
 import * as tfl from '@tensorflow/tfjs-layers';
-import {butterflyToDense, monarchToDense} from '../../src/index.js';
+import {butterflyToDense, type ComplexPair, monarchToDense} from '../../src/index.js';
 import {type ButterflyDense, butterflyDense, kaleidoscopeDense, monarchDense} from '../../src/layers/index.js';
 import {expectWithin} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
@@ -15,19 +15,47 @@ const makers = {
   'butterflyDense, expanded': () => butterflyDense({units: 21, expansion: 2, seed: 1, inputShape: [13]}),
   kaleidoscopeDense: () => kaleidoscopeDense({units: 21, width: 2, seed: 1, inputShape: [13]}),
   monarchDense: () => monarchDense({units: 21, blocks: 4, seed: 1, inputShape: [13]}),
+  'monarchDense, complex': () => monarchDense({units: 21, blocks: 4, complex: true, seed: 1, inputShape: [13]}),
 };
 
 /** The matrix [units, in] of a layer, made of its weights by the ops that are tested by themselves. */
-function matrixOf(layer: tfl.layers.Layer): tf.Tensor2D {
-  const [first, second] = layer.weights.map((weight) => weight.read());
-  const {increasingStride, complex} = layer.getConfig() as {increasingStride?: boolean; complex?: boolean};
-  if (increasingStride === undefined) {
-    return tf.slice(monarchToDense(first, second) as tf.Tensor2D, [0, 0], [21, 13]);
-  }
-  const options = {increasingStride, inputSize: 13, outputSize: 21};
-  return (
-    complex ? butterflyToDense({real: first, imag: second}, options).real : butterflyToDense(first, options)
-  ) as tf.Tensor2D;
+function matrixOf(layer: tfl.layers.Layer): {real: tf.Tensor2D; imag?: tf.Tensor2D} {
+  const {increasingStride, complex} = layer.getConfig() as {increasingStride?: boolean; complex: boolean};
+  const parts = layer.weights.filter(({name}) => !name.includes('bias')).map((weight) => weight.read());
+  const values = complex
+    ? parts.flatMap((real, i) => (i % 2 === 0 ? [{real, imag: parts[i + 1]}] : []))
+    : (parts as unknown as ComplexPair[]);
+  const dense =
+    increasingStride === undefined
+      ? monarchToDense(values[0], values[1])
+      : butterflyToDense(values[0], {increasingStride, inputSize: 13, outputSize: 21});
+  const cut = (part: tf.Tensor) => tf.slice(part as tf.Tensor2D, [0, 0], [21, 13]);
+  return complex ? {real: cut(dense.real), imag: cut(dense.imag)} : {real: cut(dense as unknown as tf.Tensor)};
+}
+
+const complexMakers = {
+  butterflyDense: (activation?: 'relu') =>
+    butterflyDense({units: 21, blocks: 2, complex: true, seed: 1, ...(activation && {activation})}),
+  monarchDense: (activation?: 'relu') =>
+    monarchDense({units: 21, blocks: 4, complex: true, seed: 1, ...(activation && {activation})}),
+};
+
+/** From both parts of complex numbers [.., 13] to both of [.., 21]. */
+function complexModel(layer: tfl.layers.Layer): tfl.LayersModel {
+  const inputs = [tfl.input({shape: [13]}), tfl.input({shape: [13]})];
+  return tfl.model({inputs, outputs: layer.apply(inputs) as tfl.SymbolicTensor[]});
+}
+
+async function savedAndLoaded(model: tfl.LayersModel): Promise<tfl.LayersModel> {
+  let saved: tf.io.ModelArtifacts | undefined;
+  await model.save(
+    tf.io.withSaveHandler(async (artifacts) => {
+      saved = artifacts;
+      return {modelArtifactsInfo: {dateSaved: new Date(), modelTopologyType: 'JSON'}};
+    }),
+  );
+  const modelTopology = JSON.parse(JSON.stringify(saved?.modelTopology));
+  return tfl.loadLayersModel(tf.io.fromMemory({...saved, modelTopology}));
 }
 
 describeOnBackends('A structured dense layer', () => {
@@ -39,7 +67,7 @@ describeOnBackends('A structured dense layer', () => {
       bias.write(normal([21], 2));
       const x = normal([7, 13], 3);
       const y = model.predict(x) as tf.Tensor;
-      const expected = tf.add(tf.matMul(x as tf.Tensor2D, matrixOf(layer), false, true), bias.read());
+      const expected = tf.add(tf.matMul(x as tf.Tensor2D, matrixOf(layer).real, false, true), bias.read());
       expectWithin('y', await y.data(), await expected.data(), 1e-5);
       model.dispose();
     });
@@ -53,17 +81,54 @@ describeOnBackends('A structured dense layer', () => {
       const {history} = await model.fit(x, y, {epochs: 12, batchSize: 32, shuffle: false, verbose: 0});
       const losses = history.loss as number[];
       expect(losses[losses.length - 1]).toBeLessThan(0.7 * losses[0]);
-      let saved: tf.io.ModelArtifacts | undefined;
-      await model.save(
-        tf.io.withSaveHandler(async (artifacts) => {
-          saved = artifacts;
-          return {modelArtifactsInfo: {dateSaved: new Date(), modelTopologyType: 'JSON'}};
-        }),
-      );
-      const modelTopology = JSON.parse(JSON.stringify(saved?.modelTopology));
-      const loaded = await tfl.loadLayersModel(tf.io.fromMemory({...saved, modelTopology}));
+      const loaded = await savedAndLoaded(model);
       const [before, after] = [model, loaded].map((each) => each.predict(x) as tf.Tensor);
       expect(Array.from(await after.data())).toEqual(Array.from(await before.data()));
+      for (const each of [model, loaded, optimizer]) each.dispose();
+    });
+  }
+
+  for (const [name, make] of Object.entries(complexMakers)) {
+    it(`takes both parts of complex numbers: ${name}`, async () => {
+      const layer = make('relu');
+      const model = complexModel(layer);
+      const [bias, biasImag] = layer.weights.slice(-2);
+      expect([bias.originalName, biasImag.originalName].map((path) => path.split('/')[1])).toEqual([
+        'bias',
+        'bias_imag',
+      ]);
+      bias.write(normal([21], 2));
+      biasImag.write(normal([21], 3));
+      const [real, imag] = [normal([7, 13], 4), normal([7, 13], 5)] as tf.Tensor2D[];
+      const outputs = model.predict([real, imag]) as tf.Tensor[];
+      const matrix = matrixOf(layer) as {real: tf.Tensor2D; imag: tf.Tensor2D};
+      const times = (x: tf.Tensor2D, w: tf.Tensor2D) => tf.matMul(x, w, false, true);
+      const expected = [
+        tf.relu(tf.add(tf.sub(times(real, matrix.real), times(imag, matrix.imag)), bias.read())),
+        tf.relu(tf.add(tf.add(times(real, matrix.imag), times(imag, matrix.real)), biasImag.read())),
+      ];
+      for (const [part, y] of outputs.entries()) {
+        expectWithin(`part ${part}`, await y.data(), await expected[part].data(), 1e-5);
+      }
+      model.dispose();
+    });
+
+    it(`learns of complex numbers, and is the same after it was saved and loaded: ${name}`, async () => {
+      const model = complexModel(make());
+      const optimizer = tf.train.adam(0.02);
+      model.compile({optimizer, loss: 'meanSquaredError'});
+      const x = [normal([32, 13], 4), normal([32, 13], 5)];
+      // Every output is the sum of the inputs, times i.
+      const sums = x.map((part) => tf.mul(tf.sum(part, 1, true), tf.ones([1, 21])));
+      const y = [tf.neg(sums[1]), sums[0]];
+      const {history} = await model.fit(x, y, {epochs: 12, batchSize: 32, shuffle: false, verbose: 0});
+      const losses = history.loss as number[];
+      expect(losses[losses.length - 1]).toBeLessThan(0.8 * losses[0]);
+      const loaded = await savedAndLoaded(model);
+      const [before, after] = [model, loaded].map((each) => each.predict(x) as tf.Tensor[]);
+      for (const part of [0, 1]) {
+        expect(Array.from(await after[part].data())).toEqual(Array.from(await before[part].data()));
+      }
       for (const each of [model, loaded, optimizer]) each.dispose();
     });
   }
@@ -99,11 +164,14 @@ describeOnBackends('A structured dense layer', () => {
   });
 
   it('starts with the variance of a dense kernel from U(±1/√in): monarchDense', async () => {
-    const model = tfl.sequential({layers: [monarchDense({units: 256, seed: 6, inputShape: [256]})]});
-    const y = model.predict(normal([200, 256], 7)) as tf.Tensor;
-    const [variance] = await tf.moments(y).variance.data();
-    expect(Math.abs(3 * variance - 1)).toBeLessThan(0.15);
-    model.dispose();
+    for (const complex of [false, true]) {
+      const model = tfl.sequential({layers: [monarchDense({units: 256, complex, seed: 6, inputShape: [256]})]});
+      const y = model.predict(normal([200, 256], 7)) as tf.Tensor;
+      const [variance] = await tf.moments(y).variance.data();
+      // Of complex numbers one part is seen.
+      expect(Math.abs((complex ? 6 : 3) * variance - 1)).toBeLessThan(0.15);
+      model.dispose();
+    }
   });
 
   it('becomes the Monarch layer nearest to a dense one', async () => {
@@ -140,6 +208,9 @@ describeOnBackends('A structured dense layer', () => {
     );
     expect(() => monarchDense({units: 4, blocks: 1.5})).toThrowError(
       'monarchDense: blocks must be an integer from 1 on, got 1.5.',
+    );
+    expect(() => monarchDense({units: 4, complex: true}).apply([tf.ones([2, 3]), tf.ones([2, 4])])).toThrowError(
+      'monarchDense: the input must be one tensor, or real and imaginary parts of one shape, got [2,3], [2,4].',
     );
     await expectAsync(monarchDense.fromDense(tfl.layers.dense({units: 4, name: 'bare'}))).toBeRejectedWithError(
       'monarchDense.fromDense: layer bare has no kernel; build it first.',
