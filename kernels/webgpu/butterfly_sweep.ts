@@ -9,8 +9,10 @@ import {dispatch} from './dispatch.js';
 
 /** So many workgroups keep a GPU busy; only then do workgroups take several rows. */
 const ENOUGH_WORKGROUPS = 512;
-/** Invocations of a workgroup: as many as the default limits allow. */
-const SWEEP_THREADS = 256;
+/** Elements that an invocation takes at a time, for two factors; see butterfly_factors_wgsl.ts. */
+const ELEMENTS_PER_THREAD = 4;
+/** A workgroup of fewer invocations leaves a core idle; of more, each has too few registers. */
+const [LEAST_THREADS, MOST_THREADS] = [128, 512];
 
 /** Rows in memory; each stack writes n columns of its own of them. */
 export type Columns = Omit<PartedRows, 'isSplit'>;
@@ -91,10 +93,11 @@ function runPass(product: Product, rows: Rows, pass: ButterflyPass, legs: PassLe
   const rowTileBits = pass.spanBits + pass.laneBits;
   const mostBits = butterflyTileBits(sizes, backend.device.limits.maxComputeWorkgroupStorageSize);
   const rowBits = rowBitsOf(sizes, rows.count, rowTileBits, mostBits);
+  const tileBits = rowTileBits + rowBits;
   const variant: SweepVariant = {
     complex,
-    threads: SWEEP_THREADS,
-    tileBits: rowTileBits + rowBits,
+    threads: threadsOf(backend.device.limits, tileBits),
+    tileBits,
     legs: legVariants(sizes, legs),
   };
   const ofLegs = legs.map(({source, saves, target}, i) => ({
@@ -114,10 +117,17 @@ function runPass(product: Product, rows: Rows, pass: ButterflyPass, legs: PassLe
 /** log2 of the rows that a workgroup takes: as many as it has room for, as long as there are enough workgroups. */
 function rowBitsOf({n, stacks}: ButterflySizes, rows: number, rowTileBits: number, mostBits: number): number {
   const oneRowEach = (rows * stacks * n) / 2 ** rowTileBits;
-  // A workgroup of few pairs would leave invocations without work.
-  const least = Math.max(0, Math.log2(SWEEP_THREADS) + 1 - rowTileBits);
+  const least = Math.max(0, Math.log2(LEAST_THREADS * ELEMENTS_PER_THREAD) - rowTileBits);
   const wanted = Math.max(least, Math.floor(Math.log2(Math.max(1, oneRowEach / ENOUGH_WORKGROUPS))));
   return Math.min(wanted, mostBits - rowTileBits, Math.ceil(Math.log2(rows)));
+}
+
+/** Invocations of a workgroup that holds 2^tileBits elements; a power of two. */
+function threadsOf(limits: GPUSupportedLimits, tileBits: number): number {
+  const {maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX} = limits;
+  const wanted = Math.max(LEAST_THREADS, 2 ** tileBits / ELEMENTS_PER_THREAD);
+  const most = Math.min(MOST_THREADS, maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX);
+  return 2 ** Math.floor(Math.log2(Math.min(wanted, most)));
 }
 
 /** Fills the struct Params of sweepShader, field by field. */

@@ -3,6 +3,7 @@
  * pass in workgroup memory. On the way it may leave each factor's input in a buffer: the inputs on a leg through the
  * factors, and the gradients on a leg back through their conjugate transposes, are what the twiddle's gradient is made of.
  */
+import {applyFactors, factorFunctions, numberType, pairFunction, partNames} from './butterfly_factors_wgsl.js';
 import {type Binding, entryPoint, makeShader, type Shader} from './shader.js';
 import {lines} from './tile_wgsl.js';
 
@@ -54,8 +55,6 @@ struct Params {
   ${lines(legs, (leg) => `sourceWidth${leg}: u32,\n  targetWidth${leg}: u32,`)}
 }`;
 
-const partNames = (complex: boolean, name: string) => (complex ? [name, `${name}Imag`] : [name]);
-
 /** The buffers that a sweep binds. */
 export function sweepBindings(complex: boolean, legs: LegVariant[]): Binding[] {
   const floats = (name: string, access: Binding['access']) =>
@@ -70,8 +69,6 @@ export function sweepBindings(complex: boolean, legs: LegVariant[]): Binding[] {
   ];
 }
 
-const numberType = (complex: boolean) => (complex ? 'vec2f' : 'f32');
-
 export function sweepShader(variant: SweepVariant): Shader {
   const {complex, threads, tileBits, legs} = variant;
   return makeShader(
@@ -85,31 +82,22 @@ fn elementOf(base: u32, place: u32) -> u32 {
   let lane = place & ((1u << params.laneBits) - 1u);
   return base + ((place >> params.laneBits) << params.lowBit) + lane;
 }
-
-fn logStrideOf(factor: u32) -> u32 {
-  let position = factor % params.logN;
-  let isIncreasing = (params.increasingStride == 1u) != (factor / params.logN % 2u == 1u);
-  return select(params.logN - 1u - position, position, isIncreasing);
-}
-${lines(legs.length, (leg) => multipliedFunction(complex, legs[leg], leg))}
+${factorFunctions}
+${lines(legs.length, (leg) => pairFunction(`multiplied${leg}`, {complex, ...legs[leg]}))}
 ${entryPoint(
   threads,
   `
   // A workgroup's elements are told by a stack, its rows, and the bits above and below those of the pass.
   let tileRowBits = params.spanBits + params.laneBits;
-  let groupBits = params.logN - tileRowBits;
-  let group = workgroup & ((1u << groupBits) - 1u);
-  let stack = (workgroup >> groupBits) % params.stacks;
-  let firstRow = ((workgroup >> groupBits) / params.stacks) << params.rowBits;
+  let outerBits = params.logN - tileRowBits;
+  let outer = workgroup & ((1u << outerBits) - 1u);
+  let stack = (workgroup >> outerBits) % params.stacks;
+  let firstRow = ((workgroup >> outerBits) / params.stacks) << params.rowBits;
   if (firstRow >= params.rows) { return; }
   let outerLowBits = params.lowBit - params.laneBits;
-  let base = ((group >> outerLowBits) << (params.lowBit + params.spanBits)) +
-    ((group & ((1u << outerLowBits) - 1u)) << params.laneBits);
+  let base = ((outer >> outerLowBits) << (params.lowBit + params.spanBits)) +
+    ((outer & ((1u << outerLowBits) - 1u)) << params.laneBits);
   let tileElements = 1u << (tileRowBits + params.rowBits);
-  // Invocations side by side take pairs side by side; those that are left take further rows.
-  let pairs = 1u << (tileRowBits - 1u);
-  let pairsAcross = min(pairs, ${threads}u);
-  let rowsAcross = ${threads}u / pairsAcross;
   ${legs.map((_, leg) => legCode(variant, leg)).join('\n  workgroupBarrier();\n')}`,
 )}`,
   );
@@ -140,62 +128,23 @@ function legCode({complex, threads, legs}: SweepVariant, leg: number): string {
         let place = (params.firstRow + row) * params.targetWidth${leg} + column;
         ${targets.map((name, part) => `${name}[place] = tile[item]${complex ? ['.x', '.y'][part] : ''};`).join(' ')}
       }`);
-  const save = `let saved = (((factor * params.rows + row) * params.stacks + stack) << params.logN) + element;
-        saves${leg}[saved] = x[0];
-        saves${leg}[saved + stride] = x[1];`;
+  const factorOf = (step: string) => (transposed ? `params.factors - 1u - ${step}` : step);
+  const code = {complex, threads, multiply: `multiplied${leg}`, saves: saves ? `saves${leg}` : undefined};
   return `${load}
-  for (var step = params.firstStep; step < params.endStep; step++) {
-    let factor = ${transposed ? 'params.factors - 1u - step' : 'step'};
-    let logStride = logStrideOf(factor);
-    let stride = 1u << logStride;
-    let bit = logStride - params.lowBit + params.laneBits;
+  for (var step = params.firstStep; step < params.endStep;) {
+    let factor0 = ${factorOf('step')};
+    let factor1 = ${factorOf('min(step + 1u, params.endStep - 1u)')};
+    let logStride0 = logStrideOf(factor0);
+    let logStride1 = logStrideOf(factor1);
     workgroupBarrier();
-    for (var pair = localIndex % pairsAcross; pair < pairs; pair += pairsAcross) {
-      let first = ((pair >> bit) << (bit + 1u)) | (pair & ((1u << bit) - 1u));
-      let second = first | (1u << bit);
-      let element = elementOf(base, first);
-      let t = ((element >> (logStride + 1u)) << logStride) | (element & (stride - 1u));
-      let matrix = ((stack * params.factors + factor) << (params.logN - 1u)) + t;
-      ${partNames(complex, 'twiddle')
-        .map((name, part) => `let entries${part} = ${name}[matrix];`)
-        .join('\n      ')}
-      for (var tileRow = localIndex / pairsAcross; tileRow < (1u << params.rowBits); tileRow += rowsAcross) {
-        let row = firstRow + tileRow;
-        if (row >= params.rows) { break; }
-        let start = tileRow << tileRowBits;
-        let x = array<${number}, 2>(tile[start + first], tile[start + second]);
-        ${saves ? save : ''}
-        let y = multiplied${leg}(${complex ? 'entries0, entries1' : 'entries0'}, x);
-        tile[start + first] = y[0];
-        tile[start + second] = y[1];
-      }
+    // The last factor is left alone, and the last of a block may pair the same elements as the first of the next.
+    if (logStride0 != logStride1) {
+      ${applyFactors(code, 2)}
+      step += 2u;
+    } else {
+      ${applyFactors(code, 1)}
+      step += 1u;
     }
   }
   ${stores ? `workgroupBarrier();\n  ${store}` : ''}`;
-}
-
-/** A pair multiplied by the matrix with these entries, the way that a leg does it. */
-function multipliedFunction(complex: boolean, {transposed, conjugated}: LegVariant, leg: number): string {
-  const rowsOf = (entries: string) =>
-    transposed ? [`${entries}.xz`, `${entries}.yw`] : [`${entries}.xy`, `${entries}.zw`];
-  const reals = rowsOf('reals');
-  if (!complex) {
-    return `
-fn multiplied${leg}(reals: vec4f, x: array<f32, 2>) -> array<f32, 2> {
-  let pair = vec2f(x[0], x[1]);
-  return array<f32, 2>(${reals.map((row) => `dot(${row}, pair)`).join(', ')});
-}`;
-  }
-  const imags = rowsOf('imags');
-  const products = reals.map(
-    (real, i) =>
-      `\n    vec2f(dot(${real}, xReals) - dot(${imags[i]}, xImags), dot(${real}, xImags) + dot(${imags[i]}, xReals))`,
-  );
-  return `
-fn multiplied${leg}(reals: vec4f, givenImags: vec4f, x: array<vec2f, 2>) -> array<vec2f, 2> {
-  let imags = ${conjugated ? '-' : ''}givenImags;
-  let xReals = vec2f(x[0].x, x[1].x);
-  let xImags = vec2f(x[0].y, x[1].y);
-  return array<vec2f, 2>(${products.join(',')});
-}`;
 }

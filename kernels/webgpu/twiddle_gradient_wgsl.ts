@@ -2,6 +2,7 @@
  * WGSL of the gradient of a twiddle: the sum of g·conj(x)ᵀ over rows. A workgroup adds up a chunk of rows for neighbouring
  * matrices; where that leaves several chunks, another dispatch adds those up. Always in the same order.
  */
+import {factorFunctions, type MatrixVariant, numberType, partNames} from './butterfly_factors_wgsl.js';
 import {type Binding, entryPoint, makeShader, type Shader} from './shader.js';
 import {lines} from './tile_wgsl.js';
 
@@ -10,14 +11,6 @@ export const MATRICES_ACROSS = 16;
 /** Invocations that share the terms of one matrix. */
 const LANES = 16;
 const THREADS = MATRICES_ACROSS * LANES;
-
-/** What the code of the twiddle's gradient depends on. */
-export interface TwiddleGradientVariant {
-  complex: boolean;
-  /** Whether the factors were transposed where they saw `xs`. */
-  transposed: boolean;
-  conjugated: boolean;
-}
 
 /** Filled by `addRows` in twiddle_gradient.ts. */
 const gradientParamsStruct = `
@@ -33,20 +26,22 @@ struct Params {
   firstChunk: u32,
 }`;
 
-/** `xs` are the inputs that the matrices saw, `gradients` what came back to their outputs, complex numbers as pairs. */
-export function twiddleGradientShader({complex, transposed, conjugated}: TwiddleGradientVariant): Shader {
-  const numbers = complex ? 'vec2f' : 'f32';
+/**
+ * `xs` are the inputs that the matrices saw, `gradients` what came back to their outputs, complex numbers as pairs; the
+ * variant is how the matrices multiplied `xs`.
+ */
+export function twiddleGradientShader({complex, transposed, conjugated}: MatrixVariant): Shader {
   const bindings: Binding[] = [
-    {name: 'xs', access: 'read', element: numbers},
-    {name: 'gradients', access: 'read', element: numbers},
-    {name: 'sums', access: 'read_write', element: 'vec4f'},
-    ...(complex ? [{name: 'sumsImag', access: 'read_write', element: 'vec4f'} as const] : []),
+    {name: 'xs', access: 'read', element: numberType(complex)},
+    {name: 'gradients', access: 'read', element: numberType(complex)},
+    ...partNames(complex, 'sums').map((name): Binding => ({name, access: 'read_write', element: 'vec4f'})),
   ];
   return makeShader(
     bindings,
     gradientParamsStruct,
     `
 ${laneMemory(complex ? 2 : 1)}
+${factorFunctions}
 ${entryPoint(
   THREADS,
   `
@@ -60,11 +55,9 @@ ${entryPoint(
   let t = matrix % pairs;
   let factor = matrix / pairs % params.factors;
   let stack = matrix / pairs / params.factors;
-  let position = factor % params.logN;
-  let isIncreasing = (params.increasingStride == 1u) != (factor / params.logN % 2u == 1u);
-  let logStride = select(params.logN - 1u - position, position, isIncreasing);
+  let logStride = logStrideOf(factor);
   let stride = 1u << logStride;
-  let element = ((t >> logStride) << (logStride + 1u)) | (t & (stride - 1u));
+  let element = withZeroBit(t, logStride);
   ${lines(complex ? 2 : 1, (part) => `var sum${part} = vec4f();`)}
   let endRow = select(0u, min((chunk + 1u) * params.chunkRows, params.rows), matrix < matrices);
   for (var row = chunk * params.chunkRows + lane; row < endRow; row += ${LANES}u) {
