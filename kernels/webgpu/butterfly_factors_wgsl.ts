@@ -76,60 +76,71 @@ export interface FactorsCode {
  * the elements that the factors tie together: pairs, or four that form two pairs in either factor, so that the numbers
  * between the two stay in registers. Bit j of an element's number in its group tells its side in the pairs of factor j.
  */
-export function applyFactors({complex, threads, multiply, saves}: FactorsCode, count: 1 | 2): string {
+export function applyFactors(code: FactorsCode, count: 1 | 2): string {
   const elements = 2 ** count;
-  const pairs = range(count).flatMap((factor) =>
-    range(elements)
-      .filter((element) => !((element >> factor) & 1))
-      .map((first) => ({factor, first, second: first + 2 ** factor, name: `${factor}${first}`})),
-  );
-  const entries = (name: string) => partNames(complex, `entries${name}`);
-  // Each element but the first is the second of a pair.
-  const seconds = (line: (pair: {factor: number; first: number; second: number}) => string) =>
-    lines(elements - 1, (i) => {
-      const [second, factor] = [i + 1, (i + 1) >> 1];
-      return line({factor, first: second - 2 ** factor, second});
-    });
-  const save = (factor: number) => `
-    let saved${factor} = ((factor${factor} * params.rows + row) * params.stacks + stack) << params.logN;
-    ${lines(elements, (i) => `${saves}[saved${factor} + element${i}] = x${i};`)}`;
+  const pairs = range(count).flatMap((factor) => pairsOf(factor, elements));
+  const lowest =
+    count === 1 ? 'withZeroBit(group, bit0)' : 'withZeroBit(withZeroBit(group, min(bit0, bit1)), max(bit0, bit1))';
+  const offset = (element: number, bit: string) =>
+    range(count)
+      .map((factor) => `(${(element >> factor) & 1}u << ${bit}${factor})`)
+      .join(' + ');
   return `
 ${lines(count, (factor) => `let bit${factor} = logStride${factor} - params.lowBit + params.laneBits;`)}
 let groups = 1u << (tileRowBits - ${count}u);
 // Invocations side by side take groups side by side; those that are left take further rows.
-let groupsAcross = min(groups, ${threads}u);
-let rowsAcross = ${threads}u / groupsAcross;
+let groupsAcross = min(groups, ${code.threads}u);
+let rowsAcross = ${code.threads}u / groupsAcross;
 for (var group = localIndex % groupsAcross; group < groups; group += groupsAcross) {
-  let place0 = ${count === 1 ? 'withZeroBit(group, bit0)' : 'withZeroBit(withZeroBit(group, min(bit0, bit1)), max(bit0, bit1))'};
-  let element0 = elementOf(base, place0);
-  ${seconds(({factor, first, second}) => `let place${second} = place${first} + (1u << bit${factor});`)}
-  ${seconds(({factor, first, second}) => `let element${second} = element${first} + (1u << logStride${factor});`)}
-  ${lines(pairs.length, (i) => {
-    const {factor, first, name} = pairs[i];
-    return `let matrix${name} = matrixOf(stack, factor${factor}, element${first}, logStride${factor});
-  ${partNames(complex, 'twiddle')
-    .map((twiddle, part) => `let ${entries(name)[part]} = ${twiddle}[matrix${name}];`)
-    .join(' ')}`;
-  })}
+  let lowestPlace = ${lowest};
+  let lowestElement = elementOf(base, lowestPlace);
+  ${lines(elements, (i) => `let place${i} = lowestPlace + ${offset(i, 'bit')};`)}
+  ${lines(elements, (i) => `let element${i} = lowestElement + ${offset(i, 'logStride')};`)}
+  ${lines(pairs.length, (i) => loadMatrix(code, pairs[i]))}
   for (var tileRow = localIndex / groupsAcross; tileRow < (1u << params.rowBits); tileRow += rowsAcross) {
     let row = firstRow + tileRow;
     if (row >= params.rows) { break; }
     let start = tileRow << tileRowBits;
     ${lines(elements, (i) => `var x${i} = tile[start + place${i}];`)}
-    ${lines(
-      count,
-      (factor) => `${saves ? save(factor) : ''}
-    ${pairs
-      .filter((pair) => pair.factor === factor)
-      .map(
-        ({name, first, second}) =>
-          `let y${name} = ${multiply}(${entries(name).join(', ')}, x${first}, x${second});
-    x${first} = y${name}[0];
-    x${second} = y${name}[1];`,
-      )
-      .join('\n')}`,
-    )}
+    ${lines(count, (factor) => applyFactor(code, factor, elements))}
     ${lines(elements, (i) => `tile[start + place${i}] = x${i};`)}
   }
 }`;
+}
+
+/** Two elements of a group that a factor ties together, and what tells their matrix from the group's others. */
+interface Pair {
+  factor: number;
+  first: number;
+  second: number;
+  name: string;
+}
+
+function pairsOf(factor: number, elements: number): Pair[] {
+  const firsts = range(elements).filter((element) => ((element >> factor) & 1) === 0);
+  return firsts.map((first) => ({factor, first, second: first + 2 ** factor, name: `${factor}${first}`}));
+}
+
+const entriesOf = (complex: boolean, {name}: Pair) => partNames(complex, `entries${name}`);
+
+function loadMatrix({complex}: FactorsCode, pair: Pair): string {
+  const {factor, first, name} = pair;
+  const twiddles = partNames(complex, 'twiddle');
+  const loads = entriesOf(complex, pair).map((entries, part) => `let ${entries} = ${twiddles[part]}[matrix${name}];`);
+  return `let matrix${name} = matrixOf(stack, factor${factor}, element${first}, logStride${factor});
+  ${loads.join(' ')}`;
+}
+
+/** Takes the numbers of a group through a factor, after saving them. */
+function applyFactor({complex, multiply, saves}: FactorsCode, factor: number, elements: number): string {
+  const save = `let saved${factor} = ((factor${factor} * params.rows + row) * params.stacks + stack) << params.logN;
+    ${lines(elements, (i) => `${saves}[saved${factor} + element${i}] = x${i};`)}`;
+  const products = pairsOf(factor, elements).map((pair) => {
+    const {first, second, name} = pair;
+    return `
+    let y${name} = ${multiply}(${entriesOf(complex, pair).join(', ')}, x${first}, x${second});
+    x${first} = y${name}[0];
+    x${second} = y${name}[1];`;
+  });
+  return (saves ? save : '') + products.join('');
 }

@@ -185,6 +185,11 @@ describeOnBackends(
         withLimits({maxStorageBuffersPerShaderStage: 5}, () => expectButterflyRight(butterflyCase)));
     }
 
+    it('are right where workgroups have few invocations', () =>
+      withLimits({maxComputeInvocationsPerWorkgroup: 64}, () =>
+        expectButterflyRight({n: 512, inputSize: 500, leading: [9], blocks: 2}),
+      ));
+
     for (const isComplex of [false, true]) {
       it(`add up many rows of few matrices in chunks${isComplex ? ', complex' : ''}`, () =>
         expectButterflyRight({n: 8, inputSize: 8, leading: [2100], isComplex}));
