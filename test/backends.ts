@@ -17,7 +17,6 @@ export function describeOnBackends(
       if (!(await tf.setBackend(environment.backendName))) {
         throw new Error(`The backend ${environment.backendName} cannot be had in this browser.`);
       }
-      watchForFaults();
     });
     failOnLeaksAndFaults();
     specs(environment);
@@ -44,6 +43,7 @@ function failOnLeaksAndFaults(): void {
   let dataIds = 0;
   let backendName = '';
   beforeEach(() => {
+    watchForFaults();
     gpuFaults.length = 0;
     backendName = tf.getBackend();
     tensors = tf.memory().numTensors;

@@ -1,17 +1,24 @@
 /** What is special about the WebGPU kernels: devices with the default limits only, and tensors that exceed them. */
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '@tensorflow/tfjs-core';
-import {butterflyPasses} from '../../kernels/webgpu/butterfly_passes.js';
+import {butterflyPasses, butterflyTileBits} from '../../kernels/webgpu/butterfly_passes.js';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
 import {chooseDenseProductTile, denseProductTable, productTable, tileTable} from '../../kernels/webgpu/tile_sizes.js';
-import {BlockLayout, blockSparseMatMul, butterflyMultiply, flashAttention, monarchMatMul} from '../../src/index.js';
+import {
+  BlockLayout,
+  blockSparseMatMul,
+  butterflyMultiply,
+  flashAttention,
+  monarchMatMul,
+  registerFlashBackend,
+} from '../../src/index.js';
 import type {BlockDiagonalMatMulAttrs} from '../../src/kernel_names.js';
 import {type AttentionCase, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {expectProductsRight} from '../block_diagonal_results.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
-import {expectButterflyRight} from '../butterfly_results.js';
+import {type ButterflyCase, expectButterflyRight} from '../butterfly_results.js';
 
 declare const FULL_GRID: boolean;
 
@@ -49,6 +56,13 @@ const gpuProductCases: ProductCase[] = [
   {mode: 'dds', transposeA: true, transposeB: true, blockSize: 8, density: 0.5, free: 21},
 ];
 
+/** Several workgroups, the last of which has fewer rows than it could take. */
+const gpuButterflyCases = [false, true].flatMap((isComplex): ButterflyCase[] => [
+  {n: 16, inputSize: 13, outputSize: 27, leading: [37], stacks: 2, blocks: 2, conjugate: true, isComplex},
+  {n: 16, inputSize: 27, outputSize: 13, leading: [37], stacks: 2, blocks: 2, transpose: true, isComplex},
+  {n: 512, inputSize: 500, leading: [3], transpose: true, conjugate: true, increasingStride: false, isComplex},
+]);
+
 /** The device as the kernels see it, with other limits than it has. */
 function withLimits<T>(limits: Partial<Record<keyof GPUSupportedLimits, number>>, body: () => T): T {
   const {device} = tf.backend() as WebGPUBackend;
@@ -62,6 +76,20 @@ function withLimits<T>(limits: Partial<Record<keyof GPUSupportedLimits, number>>
   if (result instanceof Promise) return result.finally(restore) as T;
   restore();
   return result;
+}
+
+/** Runs the specs of a suite on the device that registerFlashBackend makes, and those after it on tfjs's own again. */
+function useFlashBackend(): void {
+  let ownFactory: ReturnType<typeof tf.findBackendFactory>;
+  beforeAll(async () => {
+    ownFactory = tf.findBackendFactory('webgpu');
+    await registerFlashBackend();
+  });
+  afterAll(async () => {
+    tf.removeBackend('webgpu');
+    tf.registerBackend('webgpu', ownFactory, 3);
+    await tf.setBackend('webgpu');
+  });
 }
 
 /** With these tiles for every device. */
@@ -201,6 +229,35 @@ describeOnBackends(
         expectButterflyRight({n: 64, inputSize: 60, leading: [40], increasingStride: false}),
       ));
 
+    for (const butterflyCase of gpuButterflyCases) {
+      it(`are right where the device binds too few buffers to go there and back at once: ${JSON.stringify(butterflyCase)}`, () =>
+        withLimits({maxStorageBuffersPerShaderStage: 5}, () => expectButterflyRight(butterflyCase)));
+    }
+
+    it('are right where workgroups have few invocations', () =>
+      withLimits({maxComputeInvocationsPerWorkgroup: 64}, () =>
+        expectButterflyRight({n: 512, inputSize: 500, leading: [9], blocks: 2}),
+      ));
+
+    for (const isComplex of [false, true]) {
+      it(`add up many rows of few matrices in chunks${isComplex ? ', complex' : ''}`, () =>
+        expectButterflyRight({n: 8, inputSize: 8, leading: [2100], isComplex}));
+
+      it(`take several passes where no tile holds a row${isComplex ? ', complex' : ''}`, () =>
+        withLimits({maxComputeWorkgroupStorageSize: 16384}, () => {
+          const n = isComplex ? 4096 : 8192;
+          return expectButterflyRight({n, inputSize: n, leading: [3], increasingStride: false, isComplex});
+        }));
+    }
+
+    it('take one dispatch forward, and two backward', async () => {
+      const [x, twiddle, dy] = [tf.randomNormal([9, 512]), tf.randomNormal([1, 1, 9, 256, 2, 2]), tf.ones([9, 512])];
+      const dispatches = spyOn(GPUComputePassEncoder.prototype, 'dispatchWorkgroups').and.callThrough();
+      const gradients = tf.grads((...[a, b]: tf.Tensor[]) => butterflyMultiply(a, b))([x, twiddle], dy);
+      expect(dispatches).toHaveBeenCalledTimes(3);
+      await Promise.all(gradients.map((gradient) => gradient.data()));
+    });
+
     it('name a tensor that exceeds a buffer, and leave nothing behind', () => {
       const [x, twiddle] = [tf.zeros([100, 64]), tf.zeros([1, 1, 6, 32, 2, 2])];
       const before = tf.memory().numTensors;
@@ -210,6 +267,31 @@ describeOnBackends(
         );
       });
       expect(tf.memory().numTensors).toBe(before);
+    });
+  },
+  onWebgpu,
+);
+
+describeOnBackends(
+  'WebGPU butterfly products on a device with all that the adapter offers',
+  () => {
+    useFlashBackend();
+
+    for (const butterflyCase of gpuButterflyCases) {
+      it(`are right: ${JSON.stringify(butterflyCase)}`, () => expectButterflyRight(butterflyCase));
+    }
+
+    it('go there and back at once if they are complex too', async () => {
+      const {maxStorageBuffersPerShaderStage: buffers} = (tf.backend() as WebGPUBackend).device.limits;
+      const [real, imag] = [tf.randomNormal([9, 64]), tf.randomNormal([9, 64])];
+      const [twiddleReal, twiddleImag] = [tf.randomNormal([1, 1, 6, 32, 2, 2]), tf.randomNormal([1, 1, 6, 32, 2, 2])];
+      const imaginaryPart = (...[a, b, c, d]: tf.Tensor[]) =>
+        butterflyMultiply({real: a, imag: b}, {real: c, imag: d}).imag;
+      const dispatches = spyOn(GPUComputePassEncoder.prototype, 'dispatchWorkgroups').and.callThrough();
+      const gradients = tf.grads(imaginaryPart)([real, imag, twiddleReal, twiddleImag], tf.ones([9, 64]));
+      // Both parts of source and target of either leg, and of the twiddle; what either leg saves.
+      expect(dispatches).toHaveBeenCalledTimes(buffers < 10 ? 4 : 3);
+      await Promise.all(gradients.map((gradient) => gradient.data()));
     });
   },
   onWebgpu,
@@ -234,6 +316,21 @@ describe('Passes of a butterfly product', () => {
       {firstStep: 0, endStep: 12, lowBit: 0, spanBits: 12, laneBits: 0},
       {firstStep: 12, endStep: 13, lowBit: 12, spanBits: 1, laneBits: 11},
     ]);
+  });
+
+  it('are one for rows of 32 KiB where the device gives workgroups so much memory', () => {
+    const passesOf = (n: number, complex: boolean, workgroupBytes: number) =>
+      butterflyPasses(stepsOf(upTo(Math.log2(n))), butterflyTileBits({n, complex}, workgroupBytes)).length;
+    expect(passesOf(8192, false, 32768)).toBe(1);
+    expect(passesOf(8192, false, 16384)).toBe(2);
+    expect(passesOf(4096, true, 49152)).toBe(1);
+    expect(passesOf(4096, true, 16384)).toBe(2);
+  });
+
+  it('take tiles of 16 KiB unless a larger one holds a row', () => {
+    const bytesOf = (n: number, complex: boolean) => 2 ** butterflyTileBits({n, complex}, 32768) * (complex ? 8 : 4);
+    expect([64, 4096, 8192, 16384].map((n) => bytesOf(n, false))).toEqual([16384, 16384, 32768, 16384]);
+    expect([64, 2048, 4096, 8192].map((n) => bytesOf(n, true))).toEqual([16384, 16384, 32768, 16384]);
   });
 });
 

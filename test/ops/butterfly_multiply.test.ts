@@ -29,17 +29,21 @@ describeOnBackends('butterflyMultiply', () => {
     expect(imag.some((value) => value !== 0)).toBeTrue();
   });
 
-  it('gives the same bits every time, gradients too', async () => {
-    const [x, twiddle] = [tf.randomNormal([300, 64]), tf.randomNormal([1, 2, 6, 32, 2, 2])];
-    const run = async () => {
-      const {value, grads} = tf.valueAndGrads((...[a, b]: tf.Tensor[]) => tf.sum(tf.square(butterflyMultiply(a, b))))([
-        x,
-        twiddle,
-      ]);
-      return Promise.all([value, ...grads].map((t) => t.data()));
-    };
-    expect(await run()).toEqual(await run());
-  });
+  for (const shape of [
+    {x: [300, 64], twiddle: [1, 2, 6, 32, 2, 2]},
+    {x: [2100, 8], twiddle: [1, 2, 3, 4, 2, 2]},
+  ]) {
+    it(`gives the same bits every time, gradients too: x [${shape.x}]`, async () => {
+      const [x, twiddle] = [tf.randomNormal(shape.x), tf.randomNormal(shape.twiddle)];
+      const run = async () => {
+        const {value, grads} = tf.valueAndGrads((...[a, b]: tf.Tensor[]) => tf.sum(tf.square(butterflyMultiply(a, b))))(
+          [x, twiddle],
+        );
+        return Promise.all([value, ...grads].map((t) => t.data()));
+      };
+      expect(await run()).toEqual(await run());
+    });
+  }
 
   it('takes empty batches', () => {
     const [x, twiddle] = [tf.zeros([0, 8]), tf.zeros([1, 1, 3, 4, 2, 2])];
