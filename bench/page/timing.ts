@@ -9,17 +9,25 @@ export interface Timing {
 }
 
 const batchMilliseconds = 400;
-const maxCalls = 200;
+const maxCalls = 20000;
 const batchCount = 5;
 /** A call longer than this is timed in fewer batches. */
 const slowMilliseconds = 4000;
 
-/** The call must have run before, so that its programs are compiled and its memory is pooled. */
+/**
+ * The call must have run before, so that its programs are compiled and its memory is pooled. The search for the number of
+ * calls also brings JavaScript and the GPU's clock up to speed.
+ */
 export async function timeCall(call: Call): Promise<Timing> {
-  const once = await timeBatch(call, 1);
-  const calls = Math.min(maxCalls, Math.max(1, Math.ceil(batchMilliseconds / once)));
+  let calls = 1;
+  let elapsed = await timeBatch(call, calls);
+  const count = elapsed > slowMilliseconds ? 3 : batchCount;
+  while (elapsed < batchMilliseconds && calls < maxCalls) {
+    // The first calls are slower than those to come, so the number is corrected until a batch really is long enough.
+    calls = Math.min(maxCalls, 10 * calls, Math.ceil((1.1 * calls * batchMilliseconds) / elapsed));
+    elapsed = await timeBatch(call, calls);
+  }
   const batches: number[] = [];
-  const count = once > slowMilliseconds ? 3 : batchCount;
   while (batches.length < count) batches.push((await timeBatch(call, calls)) / calls);
   return {milliseconds: median(batches), calls, batches};
 }
