@@ -28,12 +28,12 @@ interface Numbers {
 }
 
 type Argument = 'x' | 'w1' | 'w2';
-const argumentNames: Argument[] = ['x', 'w1', 'w2'];
+export const argumentNames: Argument[] = ['x', 'w1', 'w2'];
 
 /** The arguments, and the weights of the output in the scalar whose gradients are tested. */
-type Inputs = Record<Argument | 'weights', Numbers>;
+export type Inputs = Record<Argument | 'weights', Numbers>;
 
-function makeInputs({w1, w2, leading = [5], isComplex}: MonarchCase): Inputs {
+export function makeInputs({w1, w2, leading = [5], isComplex}: MonarchCase): Inputs {
   const normal = new MPRandGauss(0, 1, 'float32', false, 4);
   const random = (shape: number[], deviation = 1): Numbers => {
     const part = (scale: number) =>
@@ -87,7 +87,7 @@ function forEachSecondTerm(batch: number, [l, s, r]: number[], visit: Term): voi
   }
 }
 
-function reference({x, w1, w2, weights}: Inputs): Record<'y' | Argument, Numbers> {
+export function reference({x, w1, w2, weights}: Inputs): Record<'y' | Argument, Numbers> {
   const batch = tf.util.sizeFromShape(x.shape.slice(0, -1));
   const hShape = [batch, w1.shape[0] * w1.shape[1]];
   const [h, dh] = [zeros(hShape), zeros(hShape)];

@@ -1,5 +1,7 @@
 /** The fast transforms on every backend: equal to their definitions, unitary where they say so, clear about bad input. */
-import {transforms} from '../../src/index.js';
+import * as tf from '@tensorflow/tfjs-core';
+import {applyTransform, transforms} from '../../src/index.js';
+import {expectWithin} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {
   type Entry,
@@ -38,6 +40,25 @@ describeOnBackends('transforms', () => {
         fft(n, {unitary: true}),
         (k, j) => dft(k, j).map((part) => part / Math.sqrt(n)) as [number, number],
       );
+    });
+
+    it(`fft and ifft do what those of tfjs do, n = ${n}`, async () => {
+      const [real, imag] = [1, 2].map((seed) => tf.randomNormal([3, n], 0, 1, 'float32', seed));
+      const x = tf.complex(real, imag);
+      for (const [ours, theirs] of [
+        [fft(n), tf.spectral.fft(x)],
+        [ifft(n), tf.spectral.ifft(x)],
+      ] as const) {
+        const y = applyTransform({real, imag}, ours);
+        const scale = Math.max(...(await theirs.abs().data()));
+        for (const [name, part] of [
+          ['real', tf.real(theirs)],
+          ['imag', tf.imag(theirs)],
+        ] as const) {
+          // Both round once per factor, and tfjs's angles on software GPUs are off by 1e-4.
+          expectWithin(name, await y[name].data(), await part.data(), 3e-4 * scale);
+        }
+      }
     });
 
     it(`hadamard, n = ${n}`, () => expectMatrix(hadamard(n), hadamardSign));
