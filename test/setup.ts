@@ -1,4 +1,5 @@
 /** Registers backends, gradients and the environments in which every spec runs. Bundled before all specs. */
+import './share.js';
 import '@tensorflow/tfjs-core/dist/public/chained_ops/register_all_chained_ops';
 import '@tensorflow/tfjs-core/dist/register_all_gradients';
 import '@tensorflow/tfjs-backend-cpu';
