@@ -3,6 +3,8 @@
  * busy. A spec's share is a hash of its place: cases take turns, real and complex ones for example, and every second one
  * could be all that is slow.
  */
+import {randomIntegers} from '../bench/page/random_values.js';
+
 interface Share {
   share: number;
   shares: number;
@@ -17,17 +19,10 @@ function dealtShare(): Share {
   return JSON.parse(request.responseText);
 }
 
-/** The finaliser of MurmurHash3. */
-function hash(x: number): number {
-  let bits = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
-  bits = Math.imul(bits ^ (bits >>> 13), 0xc2b2ae35);
-  return (bits ^ (bits >>> 16)) >>> 0;
-}
-
 if ('__karma__' in globalThis) {
   const {share, shares} = dealtShare();
   const env = jasmine.getEnv();
   const {specFilter: isWanted} = env.configuration();
   let place = 0;
-  env.configure({specFilter: (spec) => (isWanted?.(spec) ?? true) && hash(place++) % shares === share});
+  env.configure({specFilter: (spec) => (isWanted?.(spec) ?? true) && randomIntegers(place++, 1, shares)[0] === share});
 }

@@ -119,18 +119,15 @@ function peakLearningRate({contender, width}: TrainingRun): number {
 }
 
 class ScheduledAdam extends tf.AdamOptimizer {
-  private readonly peak: number;
-
   constructor(private readonly run: TrainingRun) {
     super(peakLearningRate(run), 0.9, 0.99);
-    this.peak = peakLearningRate(run);
   }
 
   enterStep(step: number): void {
     const warmUp = this.run.steps * WARM_UP;
     const fallen = Math.max(0, (step - warmUp) / (this.run.steps - warmUp));
     const share = Math.min(1, (step + 1) / warmUp) * (0.55 + 0.45 * Math.cos(Math.PI * fallen));
-    this.learningRate = this.peak * share;
+    this.learningRate = peakLearningRate(this.run) * share;
   }
 }
 

@@ -7,41 +7,67 @@ import {type BlockDiagonalSizes, productSizes, weightsSizes} from '../block_diag
 import {type BlockDiagonalVariant, blockDiagonalShader, blockDiagonalWeightsShader} from './block_diagonal_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
-import {chooseDenseProductTile} from './tile_sizes.js';
+import type {Shader} from './shader.js';
+import {chooseDenseProductTile, type ProductTile} from './tile_sizes.js';
 
 export const webgpuBlockDiagonalKernels = blockDiagonalKernels('webgpu', {
-  product: ({x, w}, attrs, backend) => {
+  product: ({x, w}, attrs, kernelBackend) => {
+    const backend = kernelBackend as WebGPUBackend;
     const sizes = productSizes({x, w}, attrs);
-    const {batch, blocks, outer} = sizes;
-    const out = makeOutput(backend as WebGPUBackend, {x, w}, [batch, blocks * outer]);
-    const variant = {...attrs, vectorized: vectorized(sizes, attrs, attrs.transpose ? outer : sizes.inner)};
-    const tile = chooseDenseProductTile((backend as WebGPUBackend).device, batch, outer, blocks);
-    dispatch(backend as WebGPUBackend, {
-      key: `block-diagonal product ${JSON.stringify([variant, tile])}`,
-      makeShader: () => blockDiagonalShader(variant, tile),
+    const {batch, blocks, outer, inner} = sizes;
+    const out = makeOutput(backend, {x, w}, [batch, blocks * outer]);
+    const variant = {...attrs, vectorized: vectorized(sizes, attrs, attrs.transpose ? outer : inner)};
+    multiplyBlocks(backend, sizes, {
+      key: `product ${JSON.stringify(variant)}`,
+      makeShader: (tile) => blockDiagonalShader(variant, tile),
+      rows: batch,
+      columns: outer,
       tensors: {left: x, right: w, out},
-      uniforms: blockDiagonalParams(sizes),
-      workgroups: blocks * Math.ceil(outer / tile.columns) * Math.ceil(batch / tile.rows),
     });
     return out;
   },
-  weights: ({x, dy}, attrs, backend) => {
+  weights: ({x, dy}, attrs, kernelBackend) => {
+    const backend = kernelBackend as WebGPUBackend;
     const sizes = weightsSizes({x, dy}, attrs);
     const {blocks, inner, outer} = sizes;
-    const out = makeOutput(backend as WebGPUBackend, {x, dy}, [blocks, outer, inner]);
+    const out = makeOutput(backend, {x, dy}, [blocks, outer, inner]);
     const {input, output} = attrs;
     const variant = {input, output, vectorized: vectorized(sizes, attrs, inner)};
-    const tile = chooseDenseProductTile((backend as WebGPUBackend).device, outer, inner, blocks);
-    dispatch(backend as WebGPUBackend, {
-      key: `block-diagonal weights ${JSON.stringify([variant, tile])}`,
-      makeShader: () => blockDiagonalWeightsShader(variant, tile),
+    multiplyBlocks(backend, sizes, {
+      key: `weights ${JSON.stringify(variant)}`,
+      makeShader: (tile) => blockDiagonalWeightsShader(variant, tile),
+      rows: outer,
+      columns: inner,
       tensors: {left: dy, right: x, out},
-      uniforms: blockDiagonalParams(sizes),
-      workgroups: blocks * Math.ceil(outer / tile.rows) * Math.ceil(inner / tile.columns),
     });
     return out;
   },
 });
+
+/** What there is to do in each block: a matrix of so many rows and columns. */
+interface BlockProducts {
+  /** Identifies the shader but for its tile. */
+  key: string;
+  makeShader: (tile: ProductTile) => Shader;
+  rows: number;
+  columns: number;
+  tensors: Record<'left' | 'right' | 'out', TensorInfo>;
+}
+
+function multiplyBlocks(
+  backend: WebGPUBackend,
+  sizes: BlockDiagonalSizes,
+  {key, makeShader, rows, columns, tensors}: BlockProducts,
+): void {
+  const tile = chooseDenseProductTile(backend.device, rows, columns, sizes.blocks);
+  dispatch(backend, {
+    key: `block-diagonal ${key} ${JSON.stringify(tile)}`,
+    makeShader: () => makeShader(tile),
+    tensors,
+    uniforms: blockDiagonalParams(sizes),
+    workgroups: sizes.blocks * Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns),
+  });
+}
 
 function makeOutput(backend: WebGPUBackend, inputs: Record<string, TensorInfo>, shape: number[]): TensorInfo {
   for (const [name, {shape}] of Object.entries(inputs)) assertBufferFits(backend.device, 'monarchMatMul', name, shape);

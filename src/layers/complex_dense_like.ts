@@ -1,8 +1,8 @@
 /** What layers have in common whose matrix may be complex. */
-import {add, cast, reshape, type serialization, type Tensor, type Tensor2D, tidy} from '@tensorflow/tfjs-core';
-import {initializers, type LayerVariable, type layers, type Shape} from '@tensorflow/tfjs-layers';
+import {add, type serialization, type Tensor, type Tensor2D, tidy} from '@tensorflow/tfjs-core';
+import type {LayerVariable, layers, Shape} from '@tensorflow/tfjs-layers';
 import type {Parts} from '../ops/complex_numbers.js';
-import {DenseLike, type DenseLikeArgs} from './dense_like.js';
+import {DenseLike, type DenseLikeArgs, floatRows} from './dense_like.js';
 import type {Initializer} from './live_blocks_initializer.js';
 
 export interface ComplexDenseLikeArgs extends DenseLikeArgs {
@@ -72,7 +72,7 @@ export abstract class ComplexDenseLike extends DenseLike {
   private callPair(inputs: Tensor[], kwargs: Parameters<layers.Layer['call']>[1]): Tensor[] {
     return tidy(() => {
       this.invokeCallHook(inputs, kwargs);
-      const [real, imag] = inputs.map((part) => reshape(cast(part, 'float32'), [-1, this.inputs]));
+      const [real, imag] = inputs.map(floatRows);
       const y = this.multiply({real, imag});
       const biased = (part: Tensor, bias: LayerVariable | undefined) => (bias ? add(part, bias.read()) : part);
       const outputs = [biased(y.real, this.bias), biased(y.imag as Tensor, this.biasImag)];
@@ -95,10 +95,4 @@ export abstract class ComplexDenseLike extends DenseLike {
   override getConfig(): serialization.ConfigDict {
     return {...super.getConfig(), complex: this.complex};
   }
-}
-
-/** U(±limit) of this variance. */
-export function uniformOfVariance(variance: number, seed: number | undefined): Initializer {
-  const limit = Math.sqrt(3 * variance);
-  return initializers.randomUniform({minval: -limit, maxval: limit, ...(seed !== undefined && {seed})});
 }

@@ -1,6 +1,7 @@
 /** What layers in the place of `tf.layers.dense` have in common, whatever matrix they multiply with. */
-import {cast, pad, reshape, type serialization, slice, type Tensor, type Tensor2D, tidy} from '@tensorflow/tfjs-core';
+import {cast, pad, type serialization, slice, type Tensor, type Tensor2D, tidy} from '@tensorflow/tfjs-core';
 import {initializers, type LayerVariable, layers, type regularizers, type Shape} from '@tensorflow/tfjs-layers';
+import {asRows, reshapeIfNeeded} from '../ops/reshape_if_needed.js';
 import {fromIdentifier, type Identifier, toIdentifier} from './from_identifier.js';
 import type {Initializer} from './live_blocks_initializer.js';
 
@@ -99,14 +100,13 @@ export abstract class DenseLike extends layers.Layer {
     return tidy(() => {
       this.invokeCallHook(inputs, kwargs);
       const input = Array.isArray(inputs) ? inputs[0] : inputs;
-      const x = reshape(cast(input, 'float32'), [-1, this.inputs]) as Tensor2D;
-      return this.activated(this.product(x, this.bias?.read()), input.shape);
+      return this.activated(this.product(floatRows(input), this.bias?.read()), input.shape);
     });
   }
 
   /** The activation of what came out for the rows of an input of this shape. */
   protected activated(y: Tensor, inputShape: number[]): Tensor {
-    return this.activation.apply(reshape(y, [...inputShape.slice(0, -1), this.units]));
+    return this.activation.apply(reshapeIfNeeded(y, [...inputShape.slice(0, -1), this.units]));
   }
 
   override computeOutputShape(inputShape: Shape | Shape[]): Shape | Shape[] {
@@ -127,6 +127,11 @@ export abstract class DenseLike extends layers.Layer {
       activityRegularizer: named(this.activityRegularizer),
     };
   }
+}
+
+/** An input of a layer, [.., in], as float32 rows. */
+export function floatRows(input: Tensor): Tensor2D {
+  return asRows(input.dtype === 'float32' ? input : cast(input, 'float32')) as Tensor2D;
 }
 
 /** The rows continued with zeros, or cut off, to so many columns. */

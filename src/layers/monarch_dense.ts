@@ -1,16 +1,12 @@
 /** The layer `monarchDense`: a dense layer whose kernel is a Monarch matrix. */
 import {pad, serialization, type Tensor2D, tidy, transpose} from '@tensorflow/tfjs-core';
-import type {layers} from '@tensorflow/tfjs-layers';
+import {initializers, type layers} from '@tensorflow/tfjs-layers';
 import {monarchProject, monarchRank} from '../convert/monarch_project.js';
 import type {ComplexPair, Parts} from '../ops/complex_numbers.js';
 import {monarchMatMul} from '../ops/monarch_mat_mul.js';
-import {
-  ComplexDenseLike,
-  type ComplexDenseLikeArgs,
-  uniformOfVariance,
-  type WeightParts,
-} from './complex_dense_like.js';
+import {ComplexDenseLike, type ComplexDenseLikeArgs, type WeightParts} from './complex_dense_like.js';
 import {withColumns} from './dense_like.js';
+import type {Initializer} from './live_blocks_initializer.js';
 
 /** Options of {@link monarchDense}; the others are those of `tf.layers.dense`. */
 export interface MonarchDenseArgs extends Omit<ComplexDenseLikeArgs, 'kernelInitializer'> {
@@ -85,6 +81,12 @@ export class MonarchDense extends ComplexDenseLike {
   }
 }
 
+/** U(±limit) of this variance. */
+function uniformOfVariance(variance: number, seed: number | undefined): Initializer {
+  const limit = Math.sqrt(3 * variance);
+  return initializers.randomUniform({minval: -limit, maxval: limit, ...(seed !== undefined && {seed})});
+}
+
 function valuesOf({real, imag}: WeightParts): Parts['real'] | ComplexPair {
   return imag ? {real: real.read(), imag: imag.read()} : real.read();
 }
@@ -97,8 +99,8 @@ serialization.registerClass(MonarchDense);
  * [.., in], the output [.., units], of any sizes: they are padded to whole blocks.
  *
  * Weights are w1 [blocks, q, in / blocks], w2 [blocks, units / blocks, q] and bias, where q is min(in, units) / blocks,
- * rounded to a multiple of blocks; with `complex`, w1_real, w1_imag and so on. They start so that y has a third of the variance of x, as with a dense kernel from
- * U(±1/√in).
+ * rounded to a multiple of blocks; with `complex`, w1_real, w1_imag and so on. They start so that y has a third of the
+ * variance of x, as with a dense kernel from U(±1/√in).
  *
  * Source: Dao et al., "Monarch: Expressive Structured Matrices for Efficient and Accurate Training" (2022, arXiv
  * 2204.00595).
