@@ -1,5 +1,18 @@
 /** The layer `pixelflyDense`: a dense layer whose kernel is a block butterfly and a low-rank term. */
-import {add, fused, matMul, mul, serialization, sigmoid, sub, type Tensor, type Tensor2D} from '@tensorflow/tfjs-core';
+import {
+  add,
+  fused,
+  keep,
+  matMul,
+  mul,
+  type Scalar,
+  scalar,
+  serialization,
+  sigmoid,
+  sub,
+  type Tensor,
+  type Tensor2D,
+} from '@tensorflow/tfjs-core';
 import {initializers, type LayerVariable, type layers} from '@tensorflow/tfjs-layers';
 import {blockSparseMatMul} from '../ops/block_sparse_mat_mul.js';
 import type {BlockLayout} from '../sparsity/block_layout.js';
@@ -64,6 +77,8 @@ export class PixelflyDense extends DenseLike {
   private liveLayout: BlockLayout | undefined;
   private sparseKernel!: LayerVariable;
   private lowRank: LowRankWeights | undefined;
+  /** ½, kept beside the low-rank term: a number given to an op would be sent to the GPU anew in every call. */
+  private half: Scalar | undefined;
   private gate: DenseWeights | undefined;
 
   constructor(args: PixelflyDenseArgs) {
@@ -113,6 +128,7 @@ export class PixelflyDense extends DenseLike {
         in: this.addKernel('low_rank_in', [inputs, sizes.rank], lecun(1)),
         out: this.addKernel('low_rank_out', [sizes.rank, units], lecun(2)),
       };
+      if (!this.gated) this.half = keep(scalar(0.5));
     }
     if (this.gated) {
       this.gate = {
@@ -128,11 +144,11 @@ export class PixelflyDense extends DenseLike {
 
   /** ½·x·W_sparse + ½·x·V·U + bias. It is x that is halved, and the bias rides on a product, because y may be large. */
   private evenTerms(x: Tensor2D, bias: Tensor | undefined): Tensor {
-    if (!this.lowRank) {
+    if (!this.lowRank || !this.half) {
       const sparse = this.sparseProduct(x);
       return bias ? add(sparse, bias) : sparse;
     }
-    const half: Tensor2D = mul(x, 0.5);
+    const half: Tensor2D = mul(x, this.half);
     return add(this.sparseProduct(half), this.lowRankProduct(half, this.lowRank, bias));
   }
 
@@ -204,7 +220,10 @@ export class PixelflyDense extends DenseLike {
   /** Frees the weights and, on the backend, the indices of live blocks, when no model uses the layer any more. */
   override dispose(): ReturnType<layers.Layer['dispose']> {
     const result = super.dispose();
-    if (result.refCountAfterDispose === 0) this.layout.dispose();
+    if (result.refCountAfterDispose === 0) {
+      this.layout.dispose();
+      this.half?.dispose();
+    }
     return result;
   }
 }
