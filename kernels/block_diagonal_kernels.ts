@@ -1,6 +1,8 @@
 /** The kernels that make products with block-diagonal matrices available on a backend. */
 import {type KernelConfig, type KernelFunc, type TensorInfo, zeros} from '@tensorflow/tfjs-core';
 import {
+  BlockDiagonalBackward,
+  type BlockDiagonalBackwardInputs,
   BlockDiagonalMatMul,
   type BlockDiagonalMatMulAttrs,
   type BlockDiagonalMatMulInputs,
@@ -14,6 +16,8 @@ import {productSizes, weightsSizes} from './block_diagonal_sizes.js';
 export interface BlockDiagonalKernelFuncs {
   product(inputs: BlockDiagonalMatMulInputs, attrs: BlockDiagonalMatMulAttrs, backend: object): TensorInfo;
   weights(inputs: BlockDiagonalWeightsInputs, attrs: BlockDiagonalWeightsAttrs, backend: object): TensorInfo;
+  /** Where both gradients of a product take less time together than one after the other. */
+  backward?(inputs: BlockDiagonalBackwardInputs, attrs: BlockDiagonalMatMulAttrs, backend: object): TensorInfo[];
 }
 
 /** The kernels of one backend, ready to be registered. */
@@ -30,8 +34,16 @@ export function blockDiagonalKernels(backendName: string, funcs: BlockDiagonalKe
     const {batch, blocks, outer, inner} = weightsSizes(inputs, attrs);
     return batch === 0 ? zeros([blocks, outer, inner]) : funcs.weights(inputs, attrs, call.backend);
   };
+  const backward: KernelFunc = (call) => {
+    const inputs = call.inputs as BlockDiagonalBackwardInputs;
+    const {x, w} = inputs;
+    const attrs = call.attrs as unknown as BlockDiagonalMatMulAttrs;
+    if (x.shape[0] === 0) return [zeros(x.shape), zeros(w.shape)];
+    return (funcs.backward as NonNullable<typeof funcs.backward>)(inputs, attrs, call.backend);
+  };
   return [
     {kernelName: BlockDiagonalMatMul, backendName, kernelFunc: product},
     {kernelName: BlockDiagonalWeights, backendName, kernelFunc: weights},
+    ...(funcs.backward ? [{kernelName: BlockDiagonalBackward, backendName, kernelFunc: backward}] : []),
   ];
 }

@@ -228,3 +228,14 @@ export type BlockDiagonalWeightsAttrs = {
  * g]. That of one with transpose is the same with x and dy, and their orders, exchanged. Output: [blocks, outer, inner].
  */
 export const BlockDiagonalWeights = 'BlockDiagonalWeights';
+
+/** Inputs: `x` and `w` of a block-diagonal product, and `dy` like its output. */
+export type BlockDiagonalBackwardInputs = BlockDiagonalMatMulInputs & {
+  dy: TensorInfo;
+};
+
+/**
+ * Both gradients of a block-diagonal product, whose attrs these are. Outputs: `[dx, dw]`, like `x` and `w`. Only on
+ * backends where that takes less time than one gradient after the other.
+ */
+export const BlockDiagonalBackward = 'BlockDiagonalBackward';

@@ -1,28 +1,32 @@
 /** The WebGPU kernels of products with block-diagonal matrices. */
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
-import type {TensorInfo} from '@tensorflow/tfjs-core';
+import {type TensorInfo, util} from '@tensorflow/tfjs-core';
 import type {BlockOrder} from '../../src/kernel_names.js';
 import {blockDiagonalKernels} from '../block_diagonal_kernels.js';
 import {type BlockDiagonalSizes, productSizes, weightsSizes} from '../block_diagonal_sizes.js';
-import {type BlockDiagonalVariant, blockDiagonalShader, blockDiagonalWeightsShader} from './block_diagonal_wgsl.js';
+import {
+  type BlockDiagonalVariant,
+  blockDiagonalBackwardShader,
+  blockDiagonalShader,
+  blockDiagonalWeightsShader,
+} from './block_diagonal_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
 import type {Shader} from './shader.js';
-import {chooseDenseProductTile, type ProductTile} from './tile_sizes.js';
+import {chooseDenseProductTile, denseProductTiles, type ProductTile} from './tile_sizes.js';
 
 export const webgpuBlockDiagonalKernels = blockDiagonalKernels('webgpu', {
   product: ({x, w}, attrs, kernelBackend) => {
     const backend = kernelBackend as WebGPUBackend;
     const sizes = productSizes({x, w}, attrs);
-    const {batch, blocks, outer, inner} = sizes;
+    const {batch, blocks, outer} = sizes;
     const out = makeOutput(backend, {x, w}, [batch, blocks * outer]);
-    const variant = {...attrs, vectorized: vectorized(sizes, attrs, attrs.transpose ? outer : inner)};
+    const variant = {...attrs, vectorized: vectorized(sizes, attrs, w.shape[2])};
     multiplyBlocks(backend, sizes, {
       key: `product ${JSON.stringify(variant)}`,
       makeShader: (tile) => blockDiagonalShader(variant, tile),
-      rows: batch,
-      columns: outer,
-      tensors: {left: x, right: w, out},
+      matrices: [[batch, outer]],
+      tensors: {x, w, out},
     });
     return out;
   },
@@ -30,42 +34,59 @@ export const webgpuBlockDiagonalKernels = blockDiagonalKernels('webgpu', {
     const backend = kernelBackend as WebGPUBackend;
     const sizes = weightsSizes({x, dy}, attrs);
     const {blocks, inner, outer} = sizes;
-    const out = makeOutput(backend, {x, dy}, [blocks, outer, inner]);
+    const dw = makeOutput(backend, {x, dy}, [blocks, outer, inner]);
     const {input, output} = attrs;
     const variant = {input, output, vectorized: vectorized(sizes, attrs, inner)};
     multiplyBlocks(backend, sizes, {
       key: `weights ${JSON.stringify(variant)}`,
       makeShader: (tile) => blockDiagonalWeightsShader(variant, tile),
-      rows: outer,
-      columns: inner,
-      tensors: {left: dy, right: x, out},
+      matrices: [[outer, inner]],
+      tensors: {x, dy, dw},
     });
-    return out;
+    return dw;
+  },
+  backward: ({x, w, dy}, attrs, kernelBackend) => {
+    const backend = kernelBackend as WebGPUBackend;
+    const sizes = productSizes({x, w}, attrs);
+    const [dx, dw] = [x, w].map(({shape}) => makeOutput(backend, {x, w, dy}, shape));
+    const [, rows, columns] = w.shape;
+    const variant = {...attrs, vectorized: vectorized(sizes, attrs, columns)};
+    multiplyBlocks(backend, sizes, {
+      key: `backward ${JSON.stringify(variant)}`,
+      makeShader: (tile) => blockDiagonalBackwardShader(variant, tile),
+      matrices: [
+        [sizes.batch, sizes.inner],
+        [rows, columns],
+      ],
+      tensors: {x, w, dy, dx, dw},
+    });
+    return [dx, dw];
   },
 });
 
-/** What there is to do in each block: a matrix of so many rows and columns. */
+/** What there is to do in each block. */
 interface BlockProducts {
   /** Identifies the shader but for its tile. */
   key: string;
   makeShader: (tile: ProductTile) => Shader;
-  rows: number;
-  columns: number;
-  tensors: Record<'left' | 'right' | 'out', TensorInfo>;
+  /** Rows and columns of each matrix that is made. */
+  matrices: [number, number][];
+  tensors: Record<string, TensorInfo>;
 }
 
 function multiplyBlocks(
   backend: WebGPUBackend,
   sizes: BlockDiagonalSizes,
-  {key, makeShader, rows, columns, tensors}: BlockProducts,
+  {key, makeShader, matrices, tensors}: BlockProducts,
 ): void {
-  const tile = chooseDenseProductTile(backend.device, rows, columns, sizes.blocks);
+  const {blocks} = sizes;
+  const tile = chooseDenseProductTile(backend.device, matrices, blocks);
   dispatch(backend, {
     key: `block-diagonal ${key} ${JSON.stringify(tile)}`,
     makeShader: () => makeShader(tile),
     tensors,
     uniforms: blockDiagonalParams(sizes),
-    workgroups: sizes.blocks * Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns),
+    workgroups: util.sum(matrices.map((matrix) => blocks * denseProductTiles(tile, matrix))),
   });
 }
 

@@ -6,7 +6,7 @@
  *   column, if it is transposed) and walks the live blocks of it.
  * - {@link sampledProductShader}: the output is sparse. The tile lies in one live block and walks the whole inner dimension.
  */
-import {type StoredMatrix, TileProduct, view} from './matrix_tiles_wgsl.js';
+import {declareProducts, type StoredMatrix, TileProduct, view} from './matrix_tiles_wgsl.js';
 import {entryPoint, makeShader, type Shader} from './shader.js';
 import {type ProductTile, threadGrid} from './tile_sizes.js';
 
@@ -47,6 +47,7 @@ export interface SparseProductVariant {
 export function sparseProductShader(variant: SparseProductVariant, tile: ProductTile): Shader {
   const {sparse, left, right, out, outerSize, innerSize} = variant;
   const product = new TileProduct(tile, left, right, out);
+  const declared = declareProducts(tile, [product]);
   const {threads} = threadGrid(tile);
   const [outerTile, freeTile] = sparse === 'left' ? [tile.rows, tile.columns] : [tile.columns, tile.rows];
   const free = sparse === 'left' ? 'columns' : 'rows';
@@ -83,7 +84,7 @@ export function sparseProductShader(variant: SparseProductVariant, tile: Product
   );
   const [leftView, rightView] = sparse === 'left' ? [sparseView, denseView] : [denseView, sparseView];
   const body = `
-${product.declarations}
+${declared.code}
 ${entryPoint(
   threads,
   `
@@ -113,7 +114,7 @@ ${entryPoint(
   }
   ${product.storeTile}`,
 )}`;
-  return makeShader([...product.bindings, {name: 'walk', access: 'read', element: 'i32'}], paramsStruct, body);
+  return makeShader([...declared.bindings, {name: 'walk', access: 'read', element: 'i32'}], paramsStruct, body);
 }
 
 /** What {@link sampledProductShader} is compiled for. */
@@ -130,6 +131,7 @@ export function sampledProductShader(variant: SampledProductVariant, tile: Produ
   const {left, right, out, blockSize} = variant;
   const [rowSize, columnSize] = blockSize;
   const product = new TileProduct(tile, left, right, out);
+  const declared = declareProducts(tile, [product]);
   const {threads} = threadGrid(tile);
   const [partsDown, partsAcross] = [Math.ceil(rowSize / tile.rows), Math.ceil(columnSize / tile.columns)];
   const parts = partsDown * partsAcross;
@@ -155,7 +157,7 @@ export function sampledProductShader(variant: SampledProductVariant, tile: Produ
     [`${rowSize}u - rowStart`, `${columnSize}u - columnStart`],
   );
   const body = `
-${product.declarations}
+${declared.code}
 ${entryPoint(
   threads,
   `
@@ -182,5 +184,5 @@ ${entryPoint(
   }
   ${product.storeTile}`,
 )}`;
-  return makeShader([...product.bindings, {name: 'places', access: 'read', element: 'i32'}], paramsStruct, body);
+  return makeShader([...declared.bindings, {name: 'places', access: 'read', element: 'i32'}], paramsStruct, body);
 }

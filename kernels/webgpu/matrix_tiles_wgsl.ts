@@ -20,7 +20,8 @@ import {
 
 /** A matrix in a storage buffer, and how its elements lie there. */
 export interface StoredMatrix {
-  name: 'left' | 'right' | 'out';
+  /** Of its buffer. */
+  name: string;
   /** Whether the buffer holds the transpose of what the product calls its rows and columns. */
   transposed: boolean;
   /** Whether four neighbouring elements of a stored row can be loaded as one. */
@@ -78,33 +79,35 @@ fn store_${name}(view: View, row: u32, quad: u32, value: vec4f) {
 }`;
 }
 
-/** The parts that both kernels are made of. Their code has `leftView` and `rightView` of a chunk, and `outView`, in scope. */
-export class TileProduct {
-  private readonly leftMemory;
+const leftMemoryOf = ({inner}: ProductTile) => ({name: 'leftMemory', quads: inner / 4});
 
+/** What a shader binds and declares for its products, which take turns in workgroup memory and may share operands. */
+export function declareProducts(tile: ProductTile, products: TileProduct[]): {bindings: Binding[]; code: string} {
+  const operands = new Map(products.flatMap(({left, right}) => [left, right].map((matrix) => [matrix.name, matrix])));
+  const read = [...operands.values()];
+  const written = products.map(({out}) => out);
+  return {
+    bindings: [...read.map((matrix) => binding(matrix, 'read')), ...written.map((out) => binding(out, 'read_write'))],
+    code: `
+${viewStruct}
+${declareRowMemory(tile, leftMemoryOf(tile))}
+${declareColumnMemory(tile)}
+${addProductFunction}
+${[...read.map(loadFunction), ...written.map(storeFunction)].join('')}`,
+  };
+}
+
+/**
+ * The parts that the code of a product is made of. It has `leftView` and `rightView` of a chunk, and `outView`, in
+ * scope.
+ */
+export class TileProduct {
   constructor(
     private readonly tile: ProductTile,
-    private readonly left: StoredMatrix,
-    private readonly right: StoredMatrix,
-    private readonly out: StoredMatrix,
-  ) {
-    this.leftMemory = {name: 'leftMemory', quads: tile.inner / 4};
-  }
-
-  get bindings(): Binding[] {
-    return [binding(this.left, 'read'), binding(this.right, 'read'), binding(this.out, 'read_write')];
-  }
-
-  get declarations(): string {
-    return `
-${viewStruct}
-${declareRowMemory(this.tile, this.leftMemory)}
-${declareColumnMemory(this.tile)}
-${addProductFunction}
-${loadFunction(this.left)}
-${loadFunction(this.right)}
-${storeFunction(this.out)}`;
-  }
+    readonly left: StoredMatrix,
+    readonly right: StoredMatrix,
+    readonly out: StoredMatrix,
+  ) {}
 
   get enterTile(): string {
     const {threadsAcross} = threadGrid(this.tile);
@@ -116,9 +119,10 @@ ${storeFunction(this.out)}`;
 
   /** Adds the product of the two views to the sums. Views have local rows and columns, so that both begin at 0. */
   get addChunk(): string {
-    const {tile, leftMemory} = this;
-    const source = (name: string): Source => ({
-      load: (row, quad) => `load_${name}(${name}View, ${row}, ${quad})`,
+    const {tile} = this;
+    const leftMemory = leftMemoryOf(tile);
+    const source = (side: 'left' | 'right'): Source => ({
+      load: (row, quad) => `load_${this[side].name}(${side}View, ${row}, ${quad})`,
     });
     const innerQuads = tile.inner / 4;
     const loadLeft = this.left.transposed
@@ -143,7 +147,7 @@ ${storeFunction(this.out)}`;
       lines(
         tile.threadColumns / 4,
         (n) =>
-          `store_out(outView, threadRow * ${tile.threadRows}u + ${i}u, ${n * threadsAcross}u + threadColumn, sum${i}_${n});`,
+          `store_${this.out.name}(outView, threadRow * ${tile.threadRows}u + ${i}u, ${n * threadsAcross}u + threadColumn, sum${i}_${n});`,
       ),
     );
   }

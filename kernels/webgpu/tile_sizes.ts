@@ -189,16 +189,21 @@ export const denseProductTable: Record<'wide' | 'narrow', ProductTile[]> = {
 /** Fewer workgroups leave parts of a large GPU without work. */
 const ENOUGH_WORKGROUPS = 256;
 
+/** How many tiles cover a matrix of so many rows and columns. */
+export function denseProductTiles(tile: ProductTile, [rows, columns]: [number, number]): number {
+  return Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns);
+}
+
 /**
- * The largest tile that the device has room for and of which `count` products of rows × columns still make enough
- * workgroups; the smallest where none does.
+ * The largest tile that the device has room for and of which `count` products of these rows and columns still make
+ * enough workgroups, each kind of them by itself; the smallest where none does.
  */
-export function chooseDenseProductTile(device: GPUDevice, rows: number, columns: number, count: number): ProductTile {
+export function chooseDenseProductTile(device: GPUDevice, matrices: [number, number][], count: number): ProductTile {
   const tiles = denseProductTable[simdWidth(device)];
   const {maxComputeWorkgroupStorageSize} = device.limits;
   const fits = (tile: ProductTile) =>
     4 * (tile.rows * (tile.inner + 4) + tile.columnFloats) <= maxComputeWorkgroupStorageSize &&
-    count * Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns) >= ENOUGH_WORKGROUPS;
+    matrices.every((matrix) => count * denseProductTiles(tile, matrix) >= ENOUGH_WORKGROUPS);
   return tiles.find(fits) ?? tiles[tiles.length - 1];
 }
 

@@ -3,8 +3,9 @@
  * to the input's, and that for the weights a sum over the batch, of which in turn both gradients are block-diagonal
  * products.
  */
-import {engine, type GradConfig, type NamedAttrMap, type Tensor} from '@tensorflow/tfjs-core';
+import {engine, type GradConfig, getKernel, type NamedAttrMap, type Tensor} from '@tensorflow/tfjs-core';
 import {
+  BlockDiagonalBackward,
   BlockDiagonalMatMul,
   type BlockDiagonalMatMulAttrs,
   BlockDiagonalWeights,
@@ -18,6 +19,11 @@ export const blockDiagonalGradients: GradConfig[] = [
     gradFunc: (dOut, [x, w], namedAttrs) => {
       const {input, output, transpose} = namedAttrs as unknown as BlockDiagonalMatMulAttrs;
       const dy = dOut as Tensor;
+      if (bestMadeTogether(x, w)) {
+        // tfjs calls each function below in a tidy of its own, so what they share is made out here.
+        const [dx, dw] = engine().runKernel(BlockDiagonalBackward, {x, w, dy}, namedAttrs) as Tensor[];
+        return {x: () => dx, w: () => dw};
+      }
       const blocks = w.shape[0];
       return {
         x: () => runBlockDiagonalMatMul(dy, w, {input: output, output: input, transpose: !transpose}),
@@ -41,6 +47,31 @@ export const blockDiagonalGradients: GradConfig[] = [
     },
   },
 ];
+
+/** Of one product: some 10 µs of a large GPU. Blocks smaller than this are no faster, for each reads and writes memory. */
+const FEW_MULTIPLY_ADDS = 2 ** 26;
+const SMALL_BLOCK = 32;
+
+/** A sum over a longer batch, which one workgroup adds up, outlasts the rest of a small product. */
+const SHORT_BATCH = 1024;
+
+/**
+ * Small products take a GPU longer to begin and to end than to compute, and leave parts of it without work, so that two
+ * at once take hardly more time than one. tfjs does not say which gradients it wants before it has the first; where only
+ * one is wanted, the other is made in vain, which larger products could not afford. Nor are they made together where
+ * they may be differentiated in turn: the two kernels that they come from otherwise have gradients.
+ */
+function bestMadeTogether(x: Tensor, w: Tensor): boolean {
+  const [batch] = x.shape;
+  const [blocks, rows, columns] = w.shape;
+  const multiplyAdds = batch * blocks * Math.max(rows, SMALL_BLOCK) * Math.max(columns, SMALL_BLOCK);
+  return (
+    batch <= SHORT_BATCH &&
+    multiplyAdds <= FEW_MULTIPLY_ADDS &&
+    engine().state.gradientDepth === 0 &&
+    getKernel(BlockDiagonalBackward, engine().backendName) !== undefined
+  );
+}
 
 export function runBlockDiagonalMatMul(x: Tensor, w: Tensor, attrs: BlockDiagonalMatMulAttrs): Tensor {
   return engine().runKernel(BlockDiagonalMatMul, {x, w}, attrs as unknown as NamedAttrMap) as Tensor;

@@ -3,7 +3,13 @@ import * as tf from '@tensorflow/tfjs-core';
 import type {BlockDiagonalSizes} from '../../kernels/block_diagonal_sizes.js';
 import {runBlockDiagonalMatMul} from '../../src/gradients/block_diagonal_gradient.js';
 import {monarchMatMul} from '../../src/index.js';
-import type {BlockDiagonalMatMulAttrs, BlockOrder} from '../../src/kernel_names.js';
+import {
+  BlockDiagonalBackward,
+  BlockDiagonalMatMul,
+  type BlockDiagonalMatMulAttrs,
+  BlockDiagonalWeights,
+  type BlockOrder,
+} from '../../src/kernel_names.js';
 import {expectWithin} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {expectProductsRight, random} from '../block_diagonal_results.js';
@@ -33,6 +39,23 @@ describeOnBackends('Block-diagonal products', () => {
     });
   }
 
+  it('have each gradient without the other', async () => {
+    for (const transpose of [false, true]) {
+      const attrs: BlockDiagonalMatMulAttrs = {input: 'blocked', output: 'interleaved', transpose};
+      const x = random([5, 3 * 6]);
+      const w = random(transpose ? [3, 6, 7] : [3, 7, 6]);
+      const dy = random([5, 3 * 7]);
+      const before = tf.memory().numTensors;
+      const both = tf.grads((...[a, b]: tf.Tensor[]) => runBlockDiagonalMatMul(a, b, attrs))([x, w], dy);
+      const ofX = tf.grad((a: tf.Tensor) => runBlockDiagonalMatMul(a, w, attrs))(x, dy);
+      const ofW = tf.grad((b: tf.Tensor) => runBlockDiagonalMatMul(x, b, attrs))(w, dy);
+      expect(tf.memory().numTensors).toBe(before + 4);
+      const [expectedX, expectedW] = await Promise.all(both.map((t) => t.data()));
+      expect(await ofX.data()).toEqual(expectedX);
+      expect(await ofW.data()).toEqual(expectedW);
+    }
+  });
+
   it('can be multiplied by tfjs, which on WebGL reads padding', async () => {
     const product = (...shape: number[]) =>
       runBlockDiagonalMatMul(random([shape[0], 6]), random([1, shape[1], 6]), everyCase[0]) as tf.Tensor2D;
@@ -44,6 +67,63 @@ describeOnBackends('Block-diagonal products', () => {
     expectWithin('product', await tf.matMul(a, b, true).data(), expected, 0);
   });
 });
+
+describeOnBackends(
+  'Block-diagonal gradients on WebGPU',
+  () => {
+    /** The kernels that the gradients of a Monarch product run, in order. */
+    async function kernelsOf(batch: number, w1: [number, number, number], w2: [number, number, number]) {
+      const args = [tf.ones([batch, w1[0] * w1[2]]), tf.ones(w1), tf.ones(w2)];
+      const gradients = tf.grads((...[x, a, b]: tf.Tensor[]) => monarchMatMul(x, a, b));
+      const {kernels} = await tf.profile(() => gradients(args));
+      return kernels.map(({name}) => name).filter((name) => name.startsWith('BlockDiagonal'));
+    }
+    const forward = [BlockDiagonalMatMul, BlockDiagonalMatMul];
+    const together = [BlockDiagonalBackward, BlockDiagonalBackward];
+    const apart = [BlockDiagonalMatMul, BlockDiagonalWeights, BlockDiagonalMatMul, BlockDiagonalWeights];
+
+    it('come from one kernel where products are small', async () => {
+      expect(await kernelsOf(7, [2, 6, 5], [3, 9, 4])).toEqual([...forward, ...together]);
+      expect(await kernelsOf(32, [2048, 1, 1], [2048, 1, 1])).toEqual([...forward, ...together]);
+    });
+
+    it('come from two where products are large, or sums over the batch long', async () => {
+      expect(await kernelsOf(33, [2048, 1, 1], [2048, 1, 1])).toEqual([...forward, ...apart]);
+      // Here only the first product is.
+      expect(await kernelsOf(17, [1, 2, 2 ** 17], [2, 1, 1])).toEqual([
+        ...forward,
+        BlockDiagonalBackward,
+        ...apart.slice(0, 2),
+      ]);
+      expect(await kernelsOf(1025, [2, 4, 4], [2, 4, 4])).toEqual([...forward, ...apart]);
+    });
+
+    it('come from two, which have gradients, where they are differentiated again', async () => {
+      const multiply = (...[a, b]: tf.Tensor[]) => runBlockDiagonalMatMul(a, b, everyCase[0]);
+      const ofGradients = (...args: tf.Tensor[]) =>
+        tf.addN(
+          tf
+            .grads(multiply)(args)
+            .map((t) => tf.sum(tf.square(t))),
+        );
+      const {kernels} = await tf.profile(() => tf.grads(ofGradients)([tf.ones([3, 4]), tf.ones([2, 3, 2])]));
+      const count = (kernel: string) => kernels.filter(({name}) => name === kernel).length;
+      expect(count(BlockDiagonalWeights)).toBe(1);
+      expect(count(BlockDiagonalBackward)).toBeGreaterThan(0);
+    });
+
+    it('of empty batches are zeros', async () => {
+      const multiply = (...[a, b]: tf.Tensor[]) => runBlockDiagonalMatMul(a, b, everyCase[0]);
+      const [dx, dw] = tf.grads(multiply)([tf.zeros([0, 4]), tf.ones([2, 3, 2])], tf.zeros([0, 6]));
+      expect([dx.shape, dw.shape]).toEqual([
+        [0, 4],
+        [2, 3, 2],
+      ]);
+      expect(await dw.data()).toEqual(new Float32Array(12));
+    });
+  },
+  {predicate: ({backendName}) => backendName === 'webgpu'},
+);
 
 describeOnBackends(
   'Block-diagonal products in narrow textures',

@@ -153,7 +153,7 @@ describeOnBackends(
         const {device} = tf.backend() as WebGPUBackend;
         const tileFor = (bytes: number, rows: number, columns: number) =>
           withLimits({maxComputeWorkgroupStorageSize: bytes}, () => {
-            const tile = chooseDenseProductTile(device, rows, columns, 4);
+            const tile = chooseDenseProductTile(device, [[rows, columns]], 4);
             return [tile.rows, tile.columns];
           });
         expect(tileFor(49152, 2048, 2048)).toEqual([128, 128]);
