@@ -64,6 +64,8 @@ export {
   flashAttention,
   flashAttentionWithLse,
 } from './ops/flash_attention.js';
+export {type GeluOptions, gelu} from './ops/gelu.js';
+export {languageModelLoss} from './ops/language_model_loss.js';
 export {monarchMatMul} from './ops/monarch_mat_mul.js';
 export {registerFlashBackend} from './register_flash_backend.js';
 export {BlockLayout, type BlockLayoutJson, type BlockMask} from './sparsity/block_layout.js';
