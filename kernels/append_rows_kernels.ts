@@ -26,20 +26,29 @@ export function rowRanges(
   }));
 }
 
-/** The kernel of a backend where `write` changes the destination's storage. */
+/**
+ * The kernel of a backend where `write` changes the destination's storage. `writable` gives the destination as `write` can
+ * use it: the same storage, if that will do.
+ */
 export function appendRowsInPlace(
   backendName: string,
   write: (inputs: AppendRowsInputs, attrs: AppendRowsAttrs, backend: object) => void,
+  writable: (destination: TensorInfo, backend: object) => TensorInfo = sharing,
 ): KernelConfig {
   return {
     kernelName: AppendRows,
     backendName,
     kernelFunc: (call): TensorInfo => {
-      const inputs = call.inputs as AppendRowsInputs;
-      write(inputs, call.attrs as unknown as AppendRowsAttrs, call.backend);
-      const {dataId, shape, dtype} = inputs.destination;
-      (call.backend as KernelBackend).incRef(dataId);
-      return {dataId, shape, dtype};
+      const {destination, rows} = call.inputs as AppendRowsInputs;
+      const result = writable(destination, call.backend);
+      write({destination: result, rows}, call.attrs as unknown as AppendRowsAttrs, call.backend);
+      return result;
     },
   };
+}
+
+/** Another tensor of the same storage. */
+export function sharing({dataId, shape, dtype}: TensorInfo, backend: object): TensorInfo {
+  (backend as KernelBackend).incRef(dataId);
+  return {dataId, shape, dtype};
 }

@@ -6,6 +6,7 @@ import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
 import {cpuBlockSparseSoftmaxKernels} from '../kernels/cpu/block_sparse_softmax.js';
 import {cpuButterflyKernels} from '../kernels/cpu/butterfly_multiply.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
+import {webglAppendRows} from '../kernels/webgl/append_rows.js';
 import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
 import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
@@ -43,6 +44,7 @@ const kernels = [
   webglBlockDiagonalKernels,
   cpuAppendRows,
   webgpuAppendRows,
+  webglAppendRows,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [

@@ -229,7 +229,7 @@ export type BlockDiagonalWeightsAttrs = {
  */
 export const BlockDiagonalWeights = 'BlockDiagonalWeights';
 
-/** Inputs: `destination` [B, capacity, …] and `rows` [B, count, …] of the same dtype and inner axes; none is empty. */
+/** Inputs: `destination` [B, capacity, H, D] and `rows` [B, count, H, D], float32; neither is empty. */
 export type AppendRowsInputs = {
   destination: TensorInfo;
   rows: TensorInfo;
