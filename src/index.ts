@@ -51,8 +51,14 @@ const gradients = [
 for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();
 
+export {type RegisterOp, registerFlashAttentionOp} from './convert/flash_attention_op.js';
 export {type MonarchProjection, type MonarchProjectOptions, monarchProject} from './convert/monarch_project.js';
 export {type ButterflyToDenseOptions, butterflyToDense, monarchToDense} from './convert/to_dense.js';
+export {
+  type FlashAttentionRewrite,
+  type UseFlashAttentionOptions,
+  useFlashAttention,
+} from './convert/use_flash_attention.js';
 export type {BlockSparseMode} from './kernel_names.js';
 export {type BlockSparseMatMulOptions, blockSparseMatMul} from './ops/block_sparse_mat_mul.js';
 export {type BlockSparseSoftmaxOptions, blockSparseSoftmax} from './ops/block_sparse_softmax.js';
