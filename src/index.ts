@@ -53,6 +53,7 @@ chainFlashAttention();
 
 export {type RegisterOp, registerFlashAttentionOp} from './convert/flash_attention_op.js';
 export {type MonarchProjection, type MonarchProjectOptions, monarchProject} from './convert/monarch_project.js';
+export {type PixelflyProjection, type PixelflyProjectOptions, pixelflyProject} from './convert/pixelfly_project.js';
 export {type ButterflyToDenseOptions, butterflyToDense, monarchToDense} from './convert/to_dense.js';
 export {
   type FlashAttentionRewrite,

@@ -2,6 +2,13 @@
 import '../index.js';
 
 export {
+  type Sparsifiable,
+  type SparsifiedLayer,
+  type SparsifiedModel,
+  type SparsifyOptions,
+  sparsify,
+} from '../convert/sparsify.js';
+export {
   ButterflyDense,
   type ButterflyDenseArgs,
   butterflyDense,
@@ -9,4 +16,4 @@ export {
   kaleidoscopeDense,
 } from './butterfly_dense.js';
 export {MonarchDense, type MonarchDenseArgs, monarchDense} from './monarch_dense.js';
-export {PixelflyDense, type PixelflyDenseArgs, pixelflyDense} from './pixelfly_dense.js';
+export {PixelflyDense, type PixelflyDenseArgs, type PixelflyMatrixOptions, pixelflyDense} from './pixelfly_dense.js';
