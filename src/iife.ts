@@ -2,9 +2,10 @@
 import './require_global_tf.js';
 import * as flash from './index.js';
 
-declare const tf: {layers?: object};
+declare const tf: {layers?: object; registerOp?: flash.RegisterOp};
 
 Object.assign(tf, flash);
+if (tf.registerOp) flash.registerFlashAttentionOp(tf.registerOp);
 // Beside tfjs-core alone there is no Layer to extend, so the module of the layers must not even start.
 if (tf.layers) {
   const layers: typeof import('./layers/index.js') = require('./layers/index.js');

@@ -57,8 +57,15 @@ const gradients = [
 for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();
 
+export {type RegisterOp, registerFlashAttentionOp} from './convert/flash_attention_op.js';
 export {type MonarchProjection, type MonarchProjectOptions, monarchProject} from './convert/monarch_project.js';
+export {type PixelflyProjection, type PixelflyProjectOptions, pixelflyProject} from './convert/pixelfly_project.js';
 export {type ButterflyToDenseOptions, butterflyToDense, monarchToDense} from './convert/to_dense.js';
+export {
+  type FlashAttentionRewrite,
+  type UseFlashAttentionOptions,
+  useFlashAttention,
+} from './convert/use_flash_attention.js';
 export {KeyValueCache, type KeyValueCacheOptions} from './generation/key_value_cache.js';
 export type {BlockSparseMode} from './kernel_names.js';
 export {type BlockSparseMatMulOptions, blockSparseMatMul} from './ops/block_sparse_mat_mul.js';

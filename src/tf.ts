@@ -3,7 +3,10 @@
  * `import * as tf from '@tensorflow/tfjs'` to `import * as tf from 'tfjs-flash/tf'` is the whole migration.
  */
 import * as tfjs from '@tensorflow/tfjs';
+import {registerFlashAttentionOp} from './convert/flash_attention_op.js';
 import {ownLayers} from './layers/own_layers.js';
+
+registerFlashAttentionOp(tfjs.registerOp);
 
 export * from '@tensorflow/tfjs';
 export * from './index.js';

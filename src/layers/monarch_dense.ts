@@ -6,6 +6,7 @@ import type {ComplexPair, Parts} from '../ops/complex_numbers.js';
 import {monarchMatMul} from '../ops/monarch_mat_mul.js';
 import {ComplexDenseLike, type ComplexDenseLikeArgs, type WeightParts} from './complex_dense_like.js';
 import {withColumns} from './dense_like.js';
+import {layerFromDense} from './from_dense.js';
 import type {Initializer} from './live_blocks_initializer.js';
 
 /** Options of {@link monarchDense}; the others are those of `tf.layers.dense`. */
@@ -30,9 +31,7 @@ export class MonarchDense extends ComplexDenseLike {
 
   /** Inputs and outputs of a block, and what lies between the factors; both sides rounded up to whole blocks. */
   private get sizes(): {p: number; s: number; q: number} {
-    const {blocks, inputs, units} = this;
-    const [p, s] = [inputs, units].map((size) => Math.ceil(size / blocks));
-    return {p, s, q: blocks * monarchRank(blocks * s, blocks * p, blocks)};
+    return monarchSides(this.blocks, this.inputs, this.units);
   }
 
   protected override buildMatrix(): void {
@@ -81,6 +80,21 @@ export class MonarchDense extends ComplexDenseLike {
   }
 }
 
+/** The parameters of the two factors. */
+export function monarchParameters(
+  {blocks = 4}: Pick<MonarchDenseArgs, 'blocks'>,
+  inputs: number,
+  units: number,
+): number {
+  const {p, s, q} = monarchSides(blocks, inputs, units);
+  return blocks * q * (p + s);
+}
+
+function monarchSides(blocks: number, inputs: number, units: number): {p: number; s: number; q: number} {
+  const [p, s] = [inputs, units].map((size) => Math.ceil(size / blocks));
+  return {p, s, q: blocks * monarchRank(blocks * s, blocks * p, blocks)};
+}
+
 /** U(±limit) of this variance. */
 function uniformOfVariance(variance: number, seed: number | undefined): Initializer {
   const limit = Math.sqrt(3 * variance);
@@ -122,7 +136,7 @@ export function monarchDense(args: MonarchDenseArgs): MonarchDense {
 
 /**
  * The {@link monarchDense} layer nearest to a dense layer that was built (and trained): its factors are the projection of
- * the kernel, which takes seconds for thousands of inputs; bias and activation are the same.
+ * the kernel, which takes seconds for thousands of inputs; bias, activation and regularizers are the same.
  *
  * ```js
  * const dense = tf.layers.dense({units: 32, activation: 'relu', inputShape: [16]});
@@ -135,24 +149,8 @@ export function monarchDense(args: MonarchDenseArgs): MonarchDense {
  * @param options `blocks`, as for {@link monarchDense}.
  * @throws Error if the layer has no kernel, which it gets when it is built.
  */
-async function fromDense(dense: layers.Layer, {blocks = 4}: {blocks?: number} = {}): Promise<MonarchDense> {
-  const weightNamed = (name: string) =>
-    dense.weights.find(({originalName}) => originalName.endsWith(`/${name}`))?.read();
-  const [kernel, bias] = [weightNamed('kernel'), weightNamed('bias')];
-  if (kernel?.rank !== 2) throw new Error(`monarchDense.fromDense: layer ${dense.name} has no kernel; build it first.`);
-  const {units, useBias, activation, trainable} = dense.getConfig();
-  const layer = new MonarchDense({
-    units: units as number,
-    useBias: useBias as boolean,
-    activation: activation as MonarchDenseArgs['activation'],
-    trainable: trainable as boolean,
-    blocks,
-    inputShape: [kernel.shape[0]],
-  });
-  layer.build([null, kernel.shape[0]]);
-  await layer.project(kernel as Tensor2D);
-  if (bias) layer.weights[2].write(bias);
-  return layer;
+function fromDense(dense: layers.Layer, {blocks}: {blocks?: number} = {}): Promise<MonarchDense> {
+  return layerFromDense('monarchDense.fromDense', dense, (args) => new MonarchDense({...args, blocks}));
 }
 
 monarchDense.fromDense = fromDense;

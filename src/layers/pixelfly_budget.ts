@@ -28,16 +28,23 @@ const RANK_MULTIPLE = 8;
  * @throws Error if the budget has no room for rank 1 or for any butterfly.
  */
 export function sizesWithinBudget(kernel: BudgetedKernel): PixelflySizes {
+  const sizes = sizesThatFit(kernel);
+  if (sizes) return sizes;
+  const {inputs, units, density} = kernel;
+  throw new Error(
+    `pixelflyDense: density must leave room for a low-rank term of rank 1, in a third of the budget, and for a butterfly; ` +
+      `got ${density} of a kernel [${inputs}, ${units}], ${Math.floor(density * inputs * units)} parameters, in blocks of ` +
+      `${blockSizes(kernel.blockSize).join(' × ')}.`,
+  );
+}
+
+/** {@link sizesWithinBudget}, or undefined where the budget is too small. */
+export function sizesThatFit(kernel: BudgetedKernel): PixelflySizes | undefined {
   const {inputs, units, density} = kernel;
   const budget = density * inputs * units;
   const rank = rankWithin(budget / (inputs + units));
   const butterfly = butterflyWithin(budget - rank * (inputs + units), kernel);
-  if (rank > 0 && butterfly) return {rank, ...butterfly};
-  throw new Error(
-    `pixelflyDense: density must leave room for a low-rank term of rank 1, in a third of the budget, and for a butterfly; ` +
-      `got ${density} of a kernel [${inputs}, ${units}], ${Math.floor(budget)} parameters, in blocks of ` +
-      `${blockSizes(kernel.blockSize).join(' × ')}.`,
-  );
+  return rank > 0 && butterfly ? {rank, ...butterfly} : undefined;
 }
 
 /** @param ranks how many ranks the whole budget would pay for. */

@@ -1,6 +1,7 @@
 /** The layer `pixelflyDense`: a dense layer whose kernel is a block butterfly and a low-rank term. */
 import {
   add,
+  dispose,
   fused,
   keep,
   matMul,
@@ -12,15 +13,19 @@ import {
   sub,
   type Tensor,
   type Tensor2D,
+  tidy,
+  zerosLike,
 } from '@tensorflow/tfjs-core';
 import {initializers, type LayerVariable, type layers} from '@tensorflow/tfjs-layers';
+import {pixelflyProject} from '../convert/pixelfly_project.js';
 import {blockSparseMatMul} from '../ops/block_sparse_mat_mul.js';
 import type {BlockLayout} from '../sparsity/block_layout.js';
 import {type BlockSize, blockSizes} from '../sparsity/block_patterns.js';
 import {DenseLike, type DenseLikeArgs, withColumns} from './dense_like.js';
+import {layerFromDense} from './from_dense.js';
 import {toIdentifier} from './from_identifier.js';
 import {type Initializer, LiveBlocksInitializer} from './live_blocks_initializer.js';
-import {butterflyLayout, type PixelflySizes, sizesWithinBudget} from './pixelfly_budget.js';
+import {butterflyLayout, type PixelflySizes, sizesThatFit, sizesWithinBudget} from './pixelfly_budget.js';
 
 /**
  * Options of {@link pixelflyDense}. Sizes are given by `density`, or by `butterflySize`, `factors` and `rank`.
@@ -177,6 +182,24 @@ export class PixelflyDense extends DenseLike {
     }) as Tensor2D;
   }
 
+  /**
+   * Sets the weights to those of the projection of a dense kernel [in, units], an even gate included; resolves to the
+   * distance.
+   */
+  async project(kernel: Tensor2D): Promise<number> {
+    const {layout, rank} = this;
+    const {sparse, lowRankIn, lowRankOut, error} = await pixelflyProject(kernel, {layout, rank});
+    tidy(() => {
+      // Beside a low-rank term, both count half.
+      this.sparseKernel.write(this.lowRank ? mul(sparse, 2) : sparse);
+      this.lowRank?.in.write(mul(lowRankIn as Tensor2D, Math.SQRT2));
+      this.lowRank?.out.write(mul(lowRankOut as Tensor2D, Math.SQRT2));
+      for (const weight of [this.gate?.kernel, this.gate?.bias]) weight?.write(zerosLike(weight.read()));
+    });
+    dispose([sparse, lowRankIn, lowRankOut].filter((tensor) => tensor !== undefined));
+    return error;
+  }
+
   /** The live blocks of the sparse kernel [in, units]. */
   get layout(): BlockLayout {
     if (!this.liveLayout) throw new Error(`pixelflyDense: layer ${this.name} has no layout before it is built.`);
@@ -263,3 +286,45 @@ serialization.registerClass(PixelflyDense);
 export function pixelflyDense(args: PixelflyDenseArgs): PixelflyDense {
   return new PixelflyDense(args);
 }
+
+/** Options of pixelflyDense.fromDense: those of {@link pixelflyDense} that choose the matrix. */
+export type PixelflyMatrixOptions = Pick<
+  PixelflyDenseArgs,
+  'blockSize' | 'density' | 'butterflySize' | 'factors' | 'rank' | 'globalSize' | 'gated'
+>;
+
+/** The parameters of butterfly and low-rank term for a kernel; undefined where the budget has no room for them. */
+export function pixelflyParameters(
+  {blockSize = 32, globalSize = 0, density, butterflySize, factors, rank = 0}: PixelflyMatrixOptions,
+  inputs: number,
+  units: number,
+): number | undefined {
+  const kernel = {inputs, units, blockSize, globalSize};
+  const given = butterflySize !== undefined && factors !== undefined && {butterflySize, factors, rank};
+  const sizes = density === undefined ? given : sizesThatFit({...kernel, density});
+  if (!sizes) return undefined;
+  const {nnz} = butterflyLayout(kernel, sizes);
+  const [rowSize, colSize] = blockSizes(blockSize);
+  return nnz * rowSize * colSize + sizes.rank * (inputs + units);
+}
+
+/**
+ * A {@link pixelflyDense} layer near to a dense layer that was built (and trained): its matrix is the projection of the
+ * kernel, see `pixelflyProject`, which takes a while for thousands of inputs; bias, activation and regularizers are the same.
+ *
+ * ```js
+ * const dense = tf.layers.dense({units: 32, activation: 'relu', inputShape: [64]});
+ * const model = tf.sequential({layers: [dense]});
+ * const layer = await tf.pixelflyDense.fromDense(dense, {density: 0.5, blockSize: 8});
+ * console.log(tf.sequential({layers: [layer]}).predict(tf.ones([3, 64])).shape); // [3, 32]
+ * ```
+ *
+ * @param dense a layer of `tf.layers.dense`.
+ * @param options see {@link PixelflyMatrixOptions}.
+ * @throws Error if the layer has no kernel, which it gets when it is built, or an option does not fit.
+ */
+function fromDense(dense: layers.Layer, options: PixelflyMatrixOptions): Promise<PixelflyDense> {
+  return layerFromDense('pixelflyDense.fromDense', dense, (args) => new PixelflyDense({...args, ...options}));
+}
+
+pixelflyDense.fromDense = fromDense;
