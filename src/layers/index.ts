@@ -2,6 +2,12 @@
 import '../index.js';
 
 export {
+  readSafetensors,
+  type Safetensors,
+  type SafetensorsDtype,
+  type SafetensorsTensor,
+} from '../convert/safetensors.js';
+export {
   ButterflyDense,
   type ButterflyDenseArgs,
   butterflyDense,
