@@ -8,6 +8,7 @@ export {
   type SafetensorsDtype,
   type SafetensorsTensor,
 } from '../convert/safetensors.js';
+export type {AttentionPattern} from './attention_layouts.js';
 export {
   ButterflyDense,
   type ButterflyDenseArgs,
@@ -15,5 +16,14 @@ export {
   type KaleidoscopeDenseArgs,
   kaleidoscopeDense,
 } from './butterfly_dense.js';
+export {
+  type AttentionCache,
+  type AttentionCallOptions,
+  type AttentionInputName,
+  FlashMultiHeadAttention,
+  type FlashMultiHeadAttentionArgs,
+  flashMultiHeadAttention,
+  MultiHeadAttention,
+} from './flash_multi_head_attention.js';
 export {MonarchDense, type MonarchDenseArgs, monarchDense} from './monarch_dense.js';
 export {PixelflyDense, type PixelflyDenseArgs, pixelflyDense} from './pixelfly_dense.js';
