@@ -28,7 +28,7 @@ export const tinyConfig = {
 export type TinyTensors = Record<string, {shape: number[]; values: Float32Array}>;
 
 /** Tensors of random values that each of float32, float16 and bfloat16 holds exactly. */
-export function tinyTensors({untied = false} = {}): TinyTensors {
+export function tinyTensors({untied = false, hiddenWidth = 4 * tinyConfig.n_embd} = {}): TinyTensors {
   const {n_embd: width, n_layer: layers, n_positions: positions, vocab_size: vocabSize} = tinyConfig;
   const random = randomIntegers(1);
   const tensors: TinyTensors = {};
@@ -47,8 +47,8 @@ export function tinyTensors({untied = false} = {}): TinyTensors {
     putAffine(`h.${n}.attn.c_attn`, [width, 3 * width]);
     putAffine(`h.${n}.attn.c_proj`, [width, width]);
     putAffine(`h.${n}.ln_2`, [width], 1);
-    putAffine(`h.${n}.mlp.c_fc`, [width, 4 * width]);
-    putAffine(`h.${n}.mlp.c_proj`, [4 * width, width]);
+    putAffine(`h.${n}.mlp.c_fc`, [width, hiddenWidth]);
+    putAffine(`h.${n}.mlp.c_proj`, [hiddenWidth, width]);
   }
   putAffine('ln_f', [width], 1);
   if (untied) put('lm_head.weight', [vocabSize, width]);
