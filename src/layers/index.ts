@@ -1,6 +1,14 @@
 /** tfjs-flash/layers: layers for models of @tensorflow/tfjs-layers, and the registration of all that they run on. */
 import '../index.js';
 
+export {type LoadGpt2Options, loadGpt2} from '../convert/gpt2_checkpoint.js';
+export {type FileProgress, type Gpt2Files, type Gpt2FilesOptions, gpt2Files} from '../convert/gpt2_files.js';
+export {
+  readSafetensors,
+  type Safetensors,
+  type SafetensorsDtype,
+  type SafetensorsTensor,
+} from '../convert/safetensors.js';
 export {
   type Sparsifiable,
   type SparsifiedLayer,
