@@ -16,8 +16,15 @@ const here = dirname(fileURLToPath(import.meta.url));
 export async function packBench(folder) {
   await rm(folder, {recursive: true, force: true});
   await mkdir(folder, {recursive: true});
-  await build({
-    entryPoints: [join(here, 'page/page.ts')],
+  await bundlePage(join(here, 'page/page.ts'), folder);
+  await bundleRunner(join(here, 'runner.ts'), folder);
+  await copyPlaywright(join(folder, 'node_modules/playwright-core'));
+}
+
+/** The script that a page runs, as `page.js`. */
+export function bundlePage(entryPoint, folder) {
+  return build({
+    entryPoints: [entryPoint],
     outfile: join(folder, 'page.js'),
     bundle: true,
     format: 'iife',
@@ -28,18 +35,22 @@ export async function packBench(folder) {
     define: {global: 'globalThis'},
     logLevel: 'warning',
   });
-  await build({
-    entryPoints: [join(here, 'runner.ts')],
+}
+
+/** The program that drives the page, as `run.mjs`; `define` gives its globals that are known only now. */
+export function bundleRunner(entryPoint, folder, define = {}) {
+  return build({
+    entryPoints: [entryPoint],
     outfile: join(folder, 'run.mjs'),
     bundle: true,
     platform: 'node',
     format: 'esm',
     target: 'node20',
+    define,
     // It finds its own files by their place in its package, so it cannot be bundled.
     external: ['playwright-core'],
     logLevel: 'warning',
   });
-  await copyPlaywright(join(folder, 'node_modules/playwright-core'));
 }
 
 /** Leaves out its trace viewer and its types, half of its size. */

@@ -1,8 +1,7 @@
 /**
  * The training comparison: the same small causal transformer with tf.layers.dense and with pixelflyDense in all of its
  * projections, on the same batches of the same bytes, for as many steps. The text is the source of this very page: a
- * megabyte of minified JavaScript, which is there wherever the page runs. The last tenth of each 16 KiB is held out, so
- * that what is held out is as much like the rest as text is.
+ * megabyte of minified JavaScript, which is there wherever the page runs.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import {initializers, layers} from '@tensorflow/tfjs-layers';
@@ -11,23 +10,20 @@ import {pixelflyDense} from '../../src/layers/index.js';
 import type {Contender, TrainingProblem} from '../cases.js';
 import type {Measurement} from '../measurement.js';
 import type {OpenBackend} from './backend.js';
-import {randomIntegers, randomValues} from './random_values.js';
+import {randomValues} from './random_values.js';
+import {ScheduledAdam} from './scheduled_adam.js';
+import {heldOutLoss, type TextTask, trainSteps} from './text_training.js';
 
 const BLOCKS = 2;
 const HEAD_DEPTH = 64;
 /** Bytes of minified JavaScript are ASCII but for a few, which become 0. */
 const VOCABULARY = 128;
-/** Of the steps; after them the learning rate falls as a cosine does, to a tenth. */
-const WARM_UP = 0.1;
 /** Of the parameters of a dense kernel, in the sparse model. */
 const DENSITY = 0.25;
 /** Steps between two looks at the loss, which wait for the GPU. */
 const STEPS_PER_READ = 10;
 /** So often the held-out loss is looked at, at equal distances; the last time is the end. */
 const HELD_OUT_LOOKS = 4;
-const HELD_OUT_BATCHES = 16;
-const SPAN = 16384;
-const TRAINED_OF_SPAN = Math.floor(SPAN * 0.9);
 
 type TrainingRun = TrainingProblem & {contender: Contender};
 
@@ -36,25 +32,20 @@ export async function train(backend: OpenBackend, problem: TrainingRun): Promise
   const text = await readText();
   bytes.startCount();
   const model = new Transformer(problem);
-  const optimizer = new ScheduledAdam(problem);
+  const {batch, sequence} = problem;
+  const task: TextTask = {text, batch, sequence, loss: (inputs, targets) => model.loss(inputs, targets)};
+  const optimizer = new ScheduledAdam({peakLearningRate: peakLearningRate(problem), steps: problem.steps});
 
   const losses: number[] = [];
   const heldOut: number[] = [];
   const stepTimes: number[] = [];
   for (let step = 0; step < problem.steps; step += STEPS_PER_READ) {
     const start = performance.now();
-    const ofSteps = Array.from({length: STEPS_PER_READ}, (_, i) => {
-      optimizer.enterStep(step + i);
-      const {inputs, targets} = batch(problem, text, step + i, 'trained');
-      const loss = optimizer.minimize(() => model.loss(inputs, targets), true) as tf.Scalar;
-      tf.dispose([inputs, targets]);
-      return loss;
-    });
-    losses.push(await meanOf(ofSteps));
+    losses.push(await trainSteps(task, optimizer, step, STEPS_PER_READ));
     stepTimes.push((performance.now() - start) / STEPS_PER_READ);
     const steps = step + STEPS_PER_READ;
     const looks = (at: number) => Math.floor((at * HELD_OUT_LOOKS) / problem.steps);
-    if (looks(steps) > looks(step)) heldOut.push(await heldOutLoss(model, problem, text));
+    if (looks(steps) > looks(step)) heldOut.push(await heldOutLoss(task));
   }
   const memory = {peakBytes: bytes.peakBytes(), backendBytes: bytes.backendBytes()};
   await faults.check();
@@ -71,64 +62,12 @@ async function readText(): Promise<Uint8Array> {
   return new Uint8Array(await response.arrayBuffer()).map((byte) => (byte < VOCABULARY ? byte : 0));
 }
 
-/** Stretches of text from random places, the same for every contender, and the bytes that follow each byte. */
-function batch(
-  {batch: count, sequence}: TrainingProblem,
-  text: Uint8Array,
-  seed: number,
-  part: 'trained' | 'held out',
-): {inputs: tf.Tensor2D; targets: tf.Tensor2D} {
-  const [begin, end] = part === 'trained' ? [0, TRAINED_OF_SPAN] : [TRAINED_OF_SPAN, SPAN];
-  const spans = randomIntegers(2 * seed, count, Math.floor(text.length / SPAN));
-  const places = randomIntegers(2 * seed + 1, count, end - begin - sequence);
-  const stretches = spans.map((span, i) => {
-    const start = span * SPAN + begin + places[i];
-    return text.subarray(start, start + sequence + 1);
-  });
-  const stack = (offset: number) => {
-    const values = Int32Array.from(stretches.flatMap((stretch) => [...stretch.subarray(offset, sequence + offset)]));
-    return tf.tensor2d(values, [count, sequence], 'int32');
-  };
-  return {inputs: stack(0), targets: stack(1)};
-}
-
-function heldOutLoss(model: Transformer, problem: TrainingProblem, text: Uint8Array): Promise<number> {
-  return meanOf(
-    Array.from({length: HELD_OUT_BATCHES}, (_, i) => {
-      const {inputs, targets} = batch(problem, text, i, 'held out');
-      const loss = tf.tidy(() => model.loss(inputs, targets));
-      tf.dispose([inputs, targets]);
-      return loss;
-    }),
-  );
-}
-
-async function meanOf(losses: tf.Scalar[]): Promise<number> {
-  const mean = tf.tidy(() => tf.mean(tf.stack(losses)));
-  const [value] = await mean.data();
-  tf.dispose([mean, ...losses]);
-  return value;
-}
-
 /**
  * The best of the rates tried for either kind of layer, which differ: an output of a sparse layer moves less with each of
  * its fewer weights. Dense layers want less the wider they are.
  */
 function peakLearningRate({contender, width}: TrainingRun): number {
   return contender === 'sparse' ? 1.2e-3 : 0.4 / width;
-}
-
-class ScheduledAdam extends tf.AdamOptimizer {
-  constructor(private readonly run: TrainingRun) {
-    super(peakLearningRate(run), 0.9, 0.99);
-  }
-
-  enterStep(step: number): void {
-    const warmUp = this.run.steps * WARM_UP;
-    const fallen = Math.max(0, (step - warmUp) / (this.run.steps - warmUp));
-    const share = Math.min(1, (step + 1) / warmUp) * (0.55 + 0.45 * Math.cos(Math.PI * fallen));
-    this.learningRate = peakLearningRate(this.run) * share;
-  }
 }
 
 /**
