@@ -1,15 +1,18 @@
 /** tfjs-flash: registers the kernels and gradients, chains the ops onto tensors, and exports the public API. */
 import {registerGradient, registerKernel} from '@tensorflow/tfjs-core';
+import {cpuAppendRows} from '../kernels/cpu/append_rows.js';
 import {cpuBlockDiagonalKernels} from '../kernels/cpu/block_diagonal.js';
 import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
 import {cpuBlockSparseSoftmaxKernels} from '../kernels/cpu/block_sparse_softmax.js';
 import {cpuButterflyKernels} from '../kernels/cpu/butterfly_multiply.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
+import {webglAppendRows} from '../kernels/webgl/append_rows.js';
 import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
 import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
 import {webglButterflyKernels} from '../kernels/webgl/butterfly_multiply.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
+import {webgpuAppendRows} from '../kernels/webgpu/append_rows.js';
 import {webgpuBlockDiagonalKernels} from '../kernels/webgpu/block_diagonal.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
 import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_softmax.js';
@@ -39,6 +42,9 @@ const kernels = [
   cpuBlockDiagonalKernels,
   webgpuBlockDiagonalKernels,
   webglBlockDiagonalKernels,
+  cpuAppendRows,
+  webgpuAppendRows,
+  webglAppendRows,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [
@@ -53,6 +59,7 @@ chainFlashAttention();
 
 export {type MonarchProjection, type MonarchProjectOptions, monarchProject} from './convert/monarch_project.js';
 export {type ButterflyToDenseOptions, butterflyToDense, monarchToDense} from './convert/to_dense.js';
+export {KeyValueCache, type KeyValueCacheOptions} from './generation/key_value_cache.js';
 export type {BlockSparseMode} from './kernel_names.js';
 export {type BlockSparseMatMulOptions, blockSparseMatMul} from './ops/block_sparse_mat_mul.js';
 export {type BlockSparseSoftmaxOptions, blockSparseSoftmax} from './ops/block_sparse_softmax.js';
@@ -64,6 +71,8 @@ export {
   flashAttention,
   flashAttentionWithLse,
 } from './ops/flash_attention.js';
+export {type GeluOptions, gelu} from './ops/gelu.js';
+export {languageModelLoss} from './ops/language_model_loss.js';
 export {monarchMatMul} from './ops/monarch_mat_mul.js';
 export {registerFlashBackend} from './register_flash_backend.js';
 export {BlockLayout, type BlockLayoutJson, type BlockMask} from './sparsity/block_layout.js';

@@ -228,3 +228,20 @@ export type BlockDiagonalWeightsAttrs = {
  * g]. That of one with transpose is the same with x and dy, and their orders, exchanged. Output: [blocks, outer, inner].
  */
 export const BlockDiagonalWeights = 'BlockDiagonalWeights';
+
+/** Inputs: `destination` [B, capacity, H, D] and `rows` [B, count, H, D], float32; neither is empty. */
+export type AppendRowsInputs = {
+  destination: TensorInfo;
+  rows: TensorInfo;
+};
+
+export type AppendRowsAttrs = {
+  /** Where on the second axis of the destination the rows go; they end within its capacity. */
+  offset: number;
+};
+
+/**
+ * Writes rows over those of the destination. Output: the destination with them, shaped as it. Backends with a kernel of
+ * their own write into the destination's storage and return that: whatever shares it (clones, reshapes) changes too.
+ */
+export const AppendRows = 'AppendRows';

@@ -3,7 +3,7 @@ import {type TensorInfo, util} from '@tensorflow/tfjs-core';
 import type {FlashAttentionInputs} from '../../src/kernel_names.js';
 import {type AttentionSizes, shapeInOrder} from '../attention_sizes.js';
 
-const BYTES_PER_ELEMENT = 4;
+export const BYTES_PER_ELEMENT = 4;
 
 /** Throws an error that names the tensor and its shape if an input or the output does not fit. */
 export function assertBuffersFit(

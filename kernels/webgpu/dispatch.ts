@@ -65,6 +65,28 @@ export function dispatch(backend: WebGPUBackend, call: Dispatch): void {
   });
 }
 
+/** Records copies from one tensor's buffer into another's: after all that is recorded so far, before all that follows. */
+export function copy(
+  backend: WebGPUBackend,
+  source: TensorInfo,
+  target: TensorInfo,
+  commands: (encoder: GPUCommandEncoder, source: GPUBuffer, target: GPUBuffer) => void,
+): void {
+  assertAlive(backend.device);
+  const tensors = [source, target];
+  for (const {dataId} of tensors) backend.uploadToGPU(dataId);
+  const [from, to] = tensors.map(({dataId}) => backend.tensorMap.get(dataId).resource as GPUBuffer);
+  const open = openPassOf(backend);
+  if (!open) {
+    encodeAndSubmit(backend, (encoder) => commands(encoder, from, to));
+    return;
+  }
+  for (const {dataId} of tensors) open.commandQueueOwnedIds.add(dataId);
+  backend.ensureCommandEncoderReady();
+  backend.endComputePassEncoder();
+  commands(open.commandEncoder as GPUCommandEncoder, from, to);
+}
+
 /** A buffer out of tfjs's pool, to be given back to it. */
 function writtenBuffer({bufferManager, queue}: WebGPUBackend, contents: ArrayBuffer): GPUBuffer {
   const buffer = bufferManager.acquireBuffer(contents.byteLength, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
@@ -163,13 +185,20 @@ function recordAndSubmit(
   pooled: GPUBuffer | undefined,
   commands: (pass: GPUComputePassEncoder) => void,
 ): void {
+  encodeAndSubmit(backend, (encoder) => {
+    const pass = encoder.beginComputePass();
+    commands(pass);
+    pass.end();
+  });
+  if (pooled) backend.bufferManager.releaseBuffer(pooled);
+}
+
+/** Submits commands after what tfjs has recorded. */
+function encodeAndSubmit(backend: WebGPUBackend, commands: (encoder: GPUCommandEncoder) => void): void {
   backend.ensureCommandEncoderReady();
   backend.endComputePassEncoder();
   backend.submitQueue();
   const encoder = backend.device.createCommandEncoder();
-  const pass = encoder.beginComputePass();
-  commands(pass);
-  pass.end();
+  commands(encoder);
   backend.queue.submit([encoder.finish()]);
-  if (pooled) backend.bufferManager.releaseBuffer(pooled);
 }

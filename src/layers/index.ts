@@ -1,6 +1,7 @@
 /** tfjs-flash/layers: layers for models of @tensorflow/tfjs-layers, and the registration of all that they run on. */
 import '../index.js';
 
+export type {AttentionPattern} from './attention_layouts.js';
 export {
   ButterflyDense,
   type ButterflyDenseArgs,
@@ -8,5 +9,14 @@ export {
   type KaleidoscopeDenseArgs,
   kaleidoscopeDense,
 } from './butterfly_dense.js';
+export {
+  type AttentionCache,
+  type AttentionCallOptions,
+  type AttentionInputName,
+  FlashMultiHeadAttention,
+  type FlashMultiHeadAttentionArgs,
+  flashMultiHeadAttention,
+  MultiHeadAttention,
+} from './flash_multi_head_attention.js';
 export {MonarchDense, type MonarchDenseArgs, monarchDense} from './monarch_dense.js';
 export {PixelflyDense, type PixelflyDenseArgs, pixelflyDense} from './pixelfly_dense.js';

@@ -13,8 +13,8 @@ describe('The drop-in namespace', () => {
     expect(Object.keys(tfjsExports).length).toBeGreaterThan(300);
     const {layers, ...others} = tfjsExports;
     for (const [name, value] of Object.entries(others)) expect(exports[name]).withContext(name).toBe(value);
-    const {butterflyDense, kaleidoscopeDense, monarchDense, pixelflyDense} = flashLayers;
-    const own = {butterflyDense, kaleidoscopeDense, monarchDense, pixelflyDense};
+    const {butterflyDense, flashMultiHeadAttention, kaleidoscopeDense, monarchDense, pixelflyDense} = flashLayers;
+    const own = {butterflyDense, flashMultiHeadAttention, kaleidoscopeDense, monarchDense, pixelflyDense};
     expect(tf.layers).toEqual({...(layers as typeof tfjs.layers), ...own});
   });
 
