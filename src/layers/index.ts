@@ -18,5 +18,10 @@ export {
   flashMultiHeadAttention,
   MultiHeadAttention,
 } from './flash_multi_head_attention.js';
+export {FusedLayerNorm, type FusedLayerNormArgs, fusedLayerNorm} from './fused_layer_norm.js';
+export {type GptArgs, gpt, LanguageModel} from './gpt.js';
 export {MonarchDense, type MonarchDenseArgs, monarchDense} from './monarch_dense.js';
 export {PixelflyDense, type PixelflyDenseArgs, pixelflyDense} from './pixelfly_dense.js';
+export {PositionEmbedding, type PositionEmbeddingArgs, positionEmbedding} from './position_embedding.js';
+export {TokenEmbedding, type TokenEmbeddingArgs, tokenEmbedding} from './token_embedding.js';
+export {type MlpOptions, TransformerBlock, type TransformerBlockArgs, transformerBlock} from './transformer_block.js';

@@ -59,6 +59,15 @@ export class TokenEmbedding extends layers.Layer {
     this.built = true;
   }
 
+  /** tfjs counts each use in a model, but a model that is disposed takes back only one. */
+  override apply(...args: Parameters<layers.Layer['apply']>): ReturnType<layers.Layer['apply']> {
+    const usesBefore = this._refCount ?? 0;
+    const output = super.apply(...args);
+    const [input] = [args[0]].flat();
+    if (input.rank === 3 && usesBefore > 0) this._refCount = usesBefore;
+    return output;
+  }
+
   /** Tokens have two axes and vectors three: the layer of a model is told shapes only. */
   override call(inputs: Tensor | Tensor[], kwargs: Parameters<layers.Layer['call']>[1]): Tensor {
     return tidy(() => {

@@ -5,6 +5,7 @@ import {butterflyToDense, type ComplexPair, monarchToDense} from '../../src/inde
 import {type ButterflyDense, butterflyDense, kaleidoscopeDense, monarchDense} from '../../src/layers/index.js';
 import {expectWithin} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
+import {savedAndLoaded} from './saved_and_loaded.js';
 
 const normal = (shape: number[], seed: number) => tf.randomNormal(shape, 0, 1, 'float32', seed);
 
@@ -44,18 +45,6 @@ const complexMakers = {
 function complexModel(layer: tfl.layers.Layer): tfl.LayersModel {
   const inputs = [tfl.input({shape: [13]}), tfl.input({shape: [13]})];
   return tfl.model({inputs, outputs: layer.apply(inputs) as tfl.SymbolicTensor[]});
-}
-
-async function savedAndLoaded(model: tfl.LayersModel): Promise<tfl.LayersModel> {
-  let saved: tf.io.ModelArtifacts | undefined;
-  await model.save(
-    tf.io.withSaveHandler(async (artifacts) => {
-      saved = artifacts;
-      return {modelArtifactsInfo: {dateSaved: new Date(), modelTopologyType: 'JSON'}};
-    }),
-  );
-  const modelTopology = JSON.parse(JSON.stringify(saved?.modelTopology));
-  return tfl.loadLayersModel(tf.io.fromMemory({...saved, modelTopology}));
 }
 
 describeOnBackends('A structured dense layer', () => {

@@ -13,8 +13,17 @@ describe('The drop-in namespace', () => {
     expect(Object.keys(tfjsExports).length).toBeGreaterThan(300);
     const {layers, ...others} = tfjsExports;
     for (const [name, value] of Object.entries(others)) expect(exports[name]).withContext(name).toBe(value);
-    const {butterflyDense, flashMultiHeadAttention, kaleidoscopeDense, monarchDense, pixelflyDense} = flashLayers;
-    const own = {butterflyDense, flashMultiHeadAttention, kaleidoscopeDense, monarchDense, pixelflyDense};
+    const {butterflyDense, flashMultiHeadAttention, fusedLayerNorm, kaleidoscopeDense, monarchDense} = flashLayers;
+    const {pixelflyDense, positionEmbedding, tokenEmbedding, transformerBlock} = flashLayers;
+    const dense = {butterflyDense, kaleidoscopeDense, monarchDense, pixelflyDense};
+    const ofTransformers = {
+      flashMultiHeadAttention,
+      fusedLayerNorm,
+      positionEmbedding,
+      tokenEmbedding,
+      transformerBlock,
+    };
+    const own = {...dense, ...ofTransformers};
     expect(tf.layers).toEqual({...(layers as typeof tfjs.layers), ...own});
   });
 
