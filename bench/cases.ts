@@ -3,11 +3,11 @@ import type {TileSizes} from '../kernels/webgpu/tile_sizes.js';
 import type {SweptKernel} from './tile_sweep.js';
 
 /**
- * What is measured: `flashAttention`, or attention written with tfjs's own ops; and what a layout of live blocks makes
- * `sparse`, or a `structured` matrix, or its `dense` counterpart: `flashAttention` without a layout, tfjs's matMul, or
- * tf.layers.dense.
+ * What is measured: `flashAttention`, or attention written with tfjs's own ops, which a model calls `standard`; and what a
+ * layout of live blocks makes `sparse`, or a `structured` matrix, or its `dense` counterpart: `flashAttention` without a
+ * layout, tfjs's matMul, or tf.layers.dense.
  */
-export type Contender = 'flash' | 'unfused' | 'sparse' | 'structured' | 'dense';
+export type Contender = 'flash' | 'unfused' | 'standard' | 'sparse' | 'structured' | 'dense';
 export type BackendName = 'webgpu' | 'webgl';
 export type Pass = 'forward' | 'forward+backward';
 
@@ -55,6 +55,8 @@ export interface StructuredProblem extends AnyProblem {
 
 export const MONARCH_BLOCKS = 4;
 
+const GPT_HEAD_DEPTH = 64;
+
 /** Training a small causal transformer whose projections are pixelflyDense or tf.layers.dense. */
 export interface TrainingProblem extends AnyProblem {
   kind: 'training';
@@ -66,7 +68,24 @@ export interface TrainingProblem extends AnyProblem {
   blockSize: number;
 }
 
-export type Problem = AttentionProblem | MatrixProblem | StructuredProblem | TrainingProblem;
+/**
+ * One step of training a `gpt`: with flash against standard attention and a dense feed-forward net, or as 'gpt mlp' with a
+ * structured against a dense feed-forward net.
+ */
+export interface GptProblem extends AnyProblem {
+  kind: 'gpt' | 'gpt mlp';
+  mlp: 'dense' | 'pixelfly' | 'monarch';
+  /** Of the live blocks of 'pixelfly'. */
+  blockSize: number;
+  layers: number;
+  heads: number;
+  width: number;
+  batch: number;
+  /** S, the tokens of a sequence; the model is made for just as many. */
+  context: number;
+}
+
+export type Problem = AttentionProblem | MatrixProblem | StructuredProblem | TrainingProblem | GptProblem;
 
 export type BenchCase = Problem & {
   contender: Contender;
@@ -85,7 +104,7 @@ export interface Suite {
 export interface Filter {
   kinds: readonly Kind[];
   backends: readonly BackendName[];
-  /** Sequence lengths, or sizes of matrices, to keep; they also name those that the suite leaves out by default. */
+  /** Sequence lengths, or sizes of matrices, or widths, to keep; they also name those that the suite leaves out by default. */
   sizes?: readonly number[];
   depths: readonly number[];
   passes: readonly Pass[];
@@ -95,7 +114,17 @@ export interface Filter {
 }
 
 /** What a table is about. */
-export const kinds = ['attention', 'sparse attention', 'product', 'layer', 'butterfly', 'monarch', 'training'] as const;
+export const kinds = [
+  'attention',
+  'sparse attention',
+  'product',
+  'layer',
+  'butterfly',
+  'monarch',
+  'training',
+  'gpt',
+  'gpt mlp',
+] as const;
 export type Kind = (typeof kinds)[number];
 
 export function kindOf(problem: Problem): Kind {
@@ -104,8 +133,13 @@ export function kindOf(problem: Problem): Kind {
 
 /** Ours, and what it is compared with. */
 export function contendersOf(problem: Problem): [Contender, Contender] {
-  if (isStructured(problem)) return ['structured', 'dense'];
+  if (problem.kind === 'gpt') return ['flash', 'standard'];
+  if (isStructured(problem) || problem.kind === 'gpt mlp') return ['structured', 'dense'];
   return kindOf(problem) === 'attention' ? ['flash', 'unfused'] : ['sparse', 'dense'];
+}
+
+export function isGpt(problem: Problem): problem is GptProblem {
+  return problem.kind === 'gpt' || problem.kind === 'gpt mlp';
 }
 
 export function isStructured(problem: Problem): problem is StructuredProblem {
@@ -127,6 +161,12 @@ const gpuSizes: Record<BackendName, readonly number[]> = {
   // Fragment shaders get a small part of a data-centre chip, so that longer ones take minutes there.
   webgl: [512, 1024],
 };
+const gptContextsOnGpu: Record<BackendName, readonly number[]> = {
+  webgpu: [256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536],
+  webgl: [256, 512, 1024],
+};
+/** Tokens in a batch on a GPU, where a single sequence has no more. */
+const gptTokensOnGpu = 8192;
 
 export function suite(name: SuiteName, filter: Filter): Suite {
   const {problems, limitSeconds} = name === 'software' ? softwareSuite(filter) : gpuSuite(filter);
@@ -146,6 +186,8 @@ function softwareSuite(filter: Filter) {
     ...matrixProblems(filter, filter.sizes ?? [1024, 2048], [32, 64], [1 / 8, 1 / 4]),
     ...structuredProblems(filter, filter.sizes ?? [512, 1024]),
     ...trainingProblems(filter, filter.sizes ?? [256], {batch: 2, sequence: 64, steps: 100, blockSize: 32}),
+    ...gptProblems(filter, () => filter.sizes ?? [256, 512], {layers: 2, width: 128, tokens: 1, blockSize: 32}),
+    ...gptMlpProblems(filter, filter.sizes ?? [256], {layers: 1, batch: 1, context: 128, blockSize: 32}),
   ];
   return {problems: [...timed, ...memory, ...sparse], limitSeconds: 300};
 }
@@ -169,6 +211,13 @@ function gpuSuite(filter: Filter) {
       steps: 1200,
       blockSize: 64,
     }),
+    ...gptProblems(filter, (backend) => filter.sizes ?? gptContextsOnGpu[backend], {
+      layers: 4,
+      width: 1024,
+      tokens: gptTokensOnGpu,
+      blockSize: 64,
+    }),
+    ...gptMlpProblems(filter, filter.sizes ?? [512, 1024, 2048], {layers: 4, batch: 8, context: 1024, blockSize: 64}),
   ];
   return {problems: [...timed, ...memory, ...sparse], limitSeconds: 60};
 }
@@ -231,6 +280,37 @@ function trainingProblems(
   );
 }
 
+/** @param shape of the model, and how many tokens a batch has at least */
+function gptProblems(
+  {backends}: Filter,
+  contextsOf: (backend: BackendName) => readonly number[],
+  {tokens, ...shape}: {layers: number; width: number; tokens: number; blockSize: number},
+): GptProblem[] {
+  const heads = shape.width / GPT_HEAD_DEPTH;
+  return backends.flatMap((backend) =>
+    contextsOf(backend).map((context): GptProblem => {
+      const batch = Math.max(1, Math.floor(tokens / context));
+      const common = {backend, pass: 'forward+backward', heads, ...shape, timed: true} as const;
+      return {kind: 'gpt', mlp: 'dense', ...common, batch, context};
+    }),
+  );
+}
+
+function gptMlpProblems(
+  {backends}: Filter,
+  widths: readonly number[],
+  shape: {layers: number; batch: number; context: number; blockSize: number},
+): GptProblem[] {
+  return backends.flatMap((backend) =>
+    widths.flatMap((width) =>
+      (['pixelfly', 'monarch'] as const).map((mlp): GptProblem => {
+        const heads = width / GPT_HEAD_DEPTH;
+        return {kind: 'gpt mlp', mlp, backend, pass: 'forward+backward', width, heads, ...shape, timed: true};
+      }),
+    ),
+  );
+}
+
 /** The butterfly of this density whose bands are as narrow as blocks allow; undefined where there is none. */
 export function butterflyOf({
   size,
@@ -277,6 +357,7 @@ function combine(
 
 /** What the option --sizes is about. */
 function sizeOf(problem: Problem): number {
+  if (isGpt(problem)) return problem.kind === 'gpt' ? problem.context : problem.width;
   if (problem.kind === 'training') return problem.width;
   return problem.kind === 'attention' ? problem.sequence : problem.size;
 }
@@ -297,6 +378,11 @@ function matches(problem: Problem, filter: Filter): boolean {
 export function problemName(problem: Problem): string {
   const {backend, pass, timed} = problem;
   if (problem.kind === 'training') return `${backend} training width ${problem.width}, ${problem.steps} steps`;
+  if (isGpt(problem)) {
+    const {kind, mlp, layers, width, batch, context} = problem;
+    const words = [backend, kind, `L${layers} W${width} B${batch} S${context}`];
+    return (kind === 'gpt mlp' ? [...words, mlp] : words).join(' ');
+  }
   if (isStructured(problem)) return `${backend} ${problem.kind} ${pass} n${problem.size} batch ${problem.batch}`;
   if (problem.kind !== 'attention') {
     return `${backend} ${problem.kind} ${pass} n${problem.size} b${problem.blockSize} density ${problem.density}`;
@@ -307,8 +393,9 @@ export function problemName(problem: Problem): string {
   return (timed ? words : [...words, 'memory']).join(' ');
 }
 
-/** The same for all problems on which a contender does the same: the dense one does not care about blocks. */
+/** The same for all problems on which a contender does the same: the dense one does not care about what it is compared with. */
 export function caseName({contender, ...problem}: BenchCase): string {
+  if (contender === 'dense' && problem.kind === 'gpt mlp') return `dense ${problemName({...problem, mlp: 'dense'})}`;
   const isDenseMatrix = contender === 'dense' && (problem.kind === 'product' || problem.kind === 'layer');
   if (contender === 'dense' && isStructured(problem)) return `dense ${problemName({...problem, kind: 'monarch'})}`;
   return `${contender} ${isDenseMatrix ? problemName({...problem, blockSize: 0, density: 1}) : problemName(problem)}`;
@@ -319,7 +406,7 @@ export function caseName({contender, ...problem}: BenchCase): string {
  * causal, and five in the backward pass, which is 2.5 times as many. Matrices: one product forward, two backward, on live
  * blocks only for the sparse contender, and with the parameters of the structured one.
  */
-export function flopCount(problem: Exclude<Problem, TrainingProblem>, contender: Contender): number {
+export function flopCount(problem: Exclude<Problem, TrainingProblem | GptProblem>, contender: Contender): number {
   const forward = problem.pass === 'forward';
   if (isStructured(problem)) {
     const {size, batch, kind} = problem;

@@ -5,6 +5,7 @@ import {
   type Contender,
   contendersOf,
   flopCount,
+  isGpt,
   isStructured,
   type Kind,
   kindOf,
@@ -45,6 +46,7 @@ export function markdownReport(run: Run): string {
       timed.length > 0 ? timeTable(kind, timed) : '',
       kind === 'training' && rows.length > 0 ? lossTable(rows) : '',
       rows.length > 0 ? memoryTable(kind, rows) : '',
+      kind === 'gpt' && rows.length > 0 ? longestContexts(rows) : '',
     ];
   });
   return `${[heading(run), ...sections, failureList(run.results)].filter(Boolean).join('\n\n')}\n`;
@@ -110,7 +112,8 @@ function timeTable(kind: Kind, rows: Row[]): string {
     ratioCell(outcomes[ours], outcomes[theirs]),
   ]);
   const columns = [`${ours} ms`, `${ours} rate`, `${theirs} ms`, `${theirs} rate`, 'faster'];
-  return `## Time of one call: ${kind}\n\n${table([...problemColumns(rows[0].problem), ...columns], lines)}`;
+  const call = isGpt(rows[0].problem) ? 'training step' : 'call';
+  return `## Time of one ${call}: ${kind}\n\n${table([...problemColumns(rows[0].problem), ...columns], lines)}`;
 }
 
 function memoryTable(kind: Kind, rows: Row[]): string {
@@ -118,10 +121,33 @@ function memoryTable(kind: Kind, rows: Row[]): string {
   const lines = rows.map(({problem, outcomes}) => {
     const [ourBytes, theirBytes] = [ours, theirs].map((name) => measurementOf(outcomes[name])?.peakBytes);
     const less = ourBytes && theirBytes ? `${(theirBytes / ourBytes).toFixed(1)}×` : absent;
-    return [...problemCells(problem), memoryCell(outcomes[ours]), memoryCell(outcomes[theirs]), less];
+    const ofAttention = kind === 'gpt' ? [ours, theirs].map((name) => attentionCell(outcomes[name])) : [];
+    return [...problemCells(problem), memoryCell(outcomes[ours]), memoryCell(outcomes[theirs]), less, ...ofAttention];
   });
-  const columns = [...problemColumns(rows[0].problem), ours, theirs, 'less'];
-  return `## Peak GPU memory of one call above its inputs, MiB: ${kind}\n\n${table(columns, lines)}`;
+  const ofAttention = kind === 'gpt' ? [ours, theirs].map((name) => `${name}: one attention alone`) : [];
+  const columns = [...problemColumns(rows[0].problem), ours, theirs, 'less', ...ofAttention];
+  const what = isGpt(rows[0].problem) ? "training step above weights and Adam's moments" : 'call above its inputs';
+  return `## Peak GPU memory of one ${what}, MiB: ${kind}\n\n${table(columns, lines)}`;
+}
+
+function attentionCell(outcome: Outcome | undefined): string {
+  const bytes = measurementOf(outcome)?.attentionBytes;
+  return bytes === undefined ? absent : formatMebi(bytes);
+}
+
+/** A line for each contender and backend. */
+function longestContexts(rows: Row[]): string {
+  const contexts = new Map<string, number[]>();
+  for (const {problem, outcomes} of rows) {
+    if (problem.kind !== 'gpt') continue;
+    for (const contender of contendersOf(problem)) {
+      const name = `${problem.backend} ${contender}`;
+      const ran = contexts.get(name) ?? [];
+      contexts.set(name, outcomes[contender]?.ok ? [...ran, problem.context] : ran);
+    }
+  }
+  const lines = [...contexts].map(([name, ran]) => `- ${name}: ${ran.length > 0 ? Math.max(...ran) : 'none'}`);
+  return `Longest context that ran, of those tried:\n\n${lines.join('\n')}`;
 }
 
 /** So many points of a loss curve stand in a table. */
@@ -151,6 +177,8 @@ function lossTable(rows: Row[]): string {
 
 function problemColumns({kind}: Problem): string[] {
   if (kind === 'training') return ['backend', 'width', 'batch', 'S', 'steps'];
+  if (kind === 'gpt') return ['backend', 'layers', 'width', 'B', 'S'];
+  if (kind === 'gpt mlp') return ['backend', 'mlp', 'layers', 'width', 'B', 'S'];
   if (kind === 'butterfly' || kind === 'monarch') return ['backend', 'pass', 'n', 'batch'];
   return ['backend', 'pass', ...(kind === 'attention' ? ['mask', 'B', 'H', 'S', 'D'] : ['n', 'block', 'density'])];
 }
@@ -160,6 +188,10 @@ function problemCells(problem: Problem): string[] {
   if (problem.kind === 'training') {
     const {width, batch, sequence, steps} = problem;
     return [backend, ...[width, batch, sequence, steps].map(String)];
+  }
+  if (isGpt(problem)) {
+    const {kind, mlp, layers, width, batch, context} = problem;
+    return [backend, ...(kind === 'gpt mlp' ? [mlp] : []), ...[layers, width, batch, context].map(String)];
   }
   if (isStructured(problem)) return [backend, pass, String(problem.size), String(problem.batch)];
   if (problem.kind !== 'attention') {
@@ -224,6 +256,10 @@ function table(columns: string[], lines: string[][]): string {
 
 function formatRate(problem: Problem, contender: Contender, milliseconds: number): string {
   if (problem.kind === 'training') return absent;
+  if (isGpt(problem)) {
+    const tokens = (problem.batch * problem.context * 1000) / milliseconds;
+    return `${tokens >= 100 ? tokens.toFixed(0) : tokens.toPrecision(3)} tokens/s`;
+  }
   const teraflops = flopCount(problem, contender) / milliseconds / 1e9;
   return teraflops < 0.1 ? `${(teraflops * 1000).toPrecision(3)} GFLOP/s` : `${teraflops.toPrecision(3)} TFLOP/s`;
 }

@@ -9,7 +9,16 @@ import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {browserFlags, findBrowser} from '../scripts/find_browser.js';
 import {type BrowserDescription, BrowserSession} from './browser_session.js';
-import {type BenchCase, caseName, contendersOf, type Problem, type SuiteName, suite} from './cases.js';
+import {
+  type BenchCase,
+  caseName,
+  contendersOf,
+  type Kind,
+  kindOf,
+  type Problem,
+  type SuiteName,
+  suite,
+} from './cases.js';
 import type {Outcome} from './measurement.js';
 import {type Options, readOptions, usage} from './options.js';
 import {adapterSlug, type CaseResult, markdownReport, type Run, resultLine, sweepReport} from './report.js';
@@ -41,8 +50,10 @@ async function runBench(args: string[]): Promise<void> {
   }
 }
 
-/** A training run may take so many times as long as another case. */
-const TRAINING_LIMITS = 10;
+/** A case of these kinds may take so many times as long as another. */
+const LIMITS: Partial<Record<Kind, number>> = {training: 10, gpt: 5, 'gpt mlp': 5};
+/** The losses of contenders that start from equal weights may differ by so much of them. */
+const LOSS_TOLERANCE = 1e-3;
 
 async function measureAll(session: BrowserSession, description: BrowserDescription, options: Options): Promise<Run> {
   const {stockDevice} = options;
@@ -53,18 +64,31 @@ async function measureAll(session: BrowserSession, description: BrowserDescripti
   console.log(`${run.date}, suite ${name}, ${problems.length} problems\n`);
   const known = new Map<string, Outcome>();
   for (const problem of problems) {
+    const results: CaseResult[] = [];
     for (const benchCase of benchCases(problem, options)) {
       const name = `${caseName(benchCase)} ${tilesName(benchCase)}`;
-      const limit =
-        options.limitSeconds ?? (problem.kind === 'training' ? TRAINING_LIMITS * limitSeconds : limitSeconds);
+      const limit = options.limitSeconds ?? (LIMITS[kindOf(problem)] ?? 1) * limitSeconds;
       const outcome = known.get(name) ?? (await session.measure(benchCase, limit));
       known.set(name, outcome);
       const result: CaseResult = {benchCase, outcome};
-      run.results.push(result);
+      results.push(result);
       console.log(resultLine(result));
     }
+    if (problem.kind === 'gpt') refuseUnequalLosses(results);
+    run.results.push(...results);
   }
   return run;
+}
+
+/** The first losses of a gpt with one attention and with the other, from the same weights and on the same batch. */
+function refuseUnequalLosses(results: CaseResult[]): void {
+  const losses = results.map(({outcome}) => (outcome.ok ? outcome.measurement.errors.firstLoss : undefined));
+  const [ours, theirs] = losses;
+  if (ours === undefined || theirs === undefined || Math.abs(ours - theirs) <= LOSS_TOLERANCE * theirs) return;
+  for (const result of results) {
+    result.outcome = {ok: false, reason: `wrong answer: from equal weights the losses are ${losses.join(' and ')}`};
+    console.log(resultLine(result));
+  }
 }
 
 /** The contenders on a problem, or ours with each of the tiles to try. */

@@ -37,6 +37,7 @@ export function webgpuBytes(backend: WebGPUBackend): GpuBytes {
   let backendBaseline = 0;
   return {
     startCount: () => {
+      emptyPool(bufferManager);
       baseline = webgpuBuffers.live;
       webgpuBuffers.peak = baseline;
       backendBaseline = bufferManager.numBytesAllocated;
@@ -44,6 +45,14 @@ export function webgpuBytes(backend: WebGPUBackend): GpuBytes {
     peakBytes: () => webgpuBuffers.peak - baseline,
     backendBytes: () => bufferManager.numBytesAllocated - backendBaseline,
   };
+}
+
+/** Destroys the buffers that tfjs keeps for reuse, lest the case take them uncounted. */
+function emptyPool(manager: WebGPUBackend['bufferManager']): void {
+  const {freeBuffers} = manager as unknown as {freeBuffers: Map<string, GPUBuffer[]>};
+  for (const pooled of freeBuffers.values()) {
+    for (const {size, usage} of [...pooled]) manager.releaseBuffer(manager.acquireBuffer(size, usage), false);
+  }
 }
 
 /** WebGL: tfjs counts its textures, and keeps freed ones, so that what is allocated after a call was its peak. */

@@ -6,6 +6,7 @@ import type {BenchCase} from '../cases.js';
 import type {BenchPage, Measurement, Outcome} from '../measurement.js';
 import {attentionSubject} from './attention_subject.js';
 import {describeAdapter, type OpenBackend, openBackend} from './backend.js';
+import {gptSubject, peakOfAttention} from './gpt_subject.js';
 import {layerSubject, productSubject} from './matrix_subject.js';
 import {structuredSubject} from './structured_subject.js';
 import type {Subject} from './subject.js';
@@ -40,7 +41,11 @@ function takeTiles({tiles = {}}: BenchCase): void {
 async function measureOn(backend: OpenBackend, benchCase: BenchCase): Promise<Measurement> {
   const {faults, bytes} = backend;
   if (benchCase.kind === 'training') return train(backend, benchCase);
-  const subject = subjectOf(backend, benchCase);
+  const ofAttention =
+    benchCase.kind === 'gpt' && benchCase.backend === 'webgpu'
+      ? {attentionBytes: await peakOfAttention(backend, benchCase)}
+      : {};
+  const subject = await subjectOf(backend, benchCase);
   await finished(subject.inputs);
   bytes.startCount();
 
@@ -55,10 +60,13 @@ async function measureOn(backend: OpenBackend, benchCase: BenchCase): Promise<Me
 
   const timing = benchCase.timed ? await timeCall(call) : {};
   await faults.check();
-  return {...timing, ...memory, errors};
+  return {...timing, ...memory, ...ofAttention, errors};
 }
 
-function subjectOf(backend: OpenBackend, benchCase: Exclude<BenchCase, {kind: 'training'}>): Subject {
+function subjectOf(
+  backend: OpenBackend,
+  benchCase: Exclude<BenchCase, {kind: 'training'}>,
+): Subject | Promise<Subject> {
   switch (benchCase.kind) {
     case 'attention':
       return attentionSubject(backend, benchCase);
@@ -69,6 +77,9 @@ function subjectOf(backend: OpenBackend, benchCase: Exclude<BenchCase, {kind: 't
     case 'butterfly':
     case 'monarch':
       return structuredSubject(backend, benchCase);
+    case 'gpt':
+    case 'gpt mlp':
+      return gptSubject(backend, benchCase);
   }
 }
 
