@@ -2,6 +2,12 @@
 import '../index.js';
 
 export {loadLayersModel} from '../convert/keras_attention.js';
+export {
+  type GenerateOptions,
+  type GenerateTokensOptions,
+  generate,
+  generateTokens,
+} from '../generation/generate.js';
 export type {AttentionPattern} from './attention_layouts.js';
 export {
   ButterflyDense,
