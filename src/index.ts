@@ -67,6 +67,7 @@ export {
   useFlashAttention,
 } from './convert/use_flash_attention.js';
 export {KeyValueCache, type KeyValueCacheOptions} from './generation/key_value_cache.js';
+export {type SampleTokenOptions, sampleToken} from './generation/sampling.js';
 export type {BlockSparseMode} from './kernel_names.js';
 export {type BlockSparseMatMulOptions, blockSparseMatMul} from './ops/block_sparse_mat_mul.js';
 export {type BlockSparseSoftmaxOptions, blockSparseSoftmax} from './ops/block_sparse_softmax.js';

@@ -3,6 +3,7 @@ import '../index.js';
 
 export {type LoadGpt2Options, loadGpt2} from '../convert/gpt2_checkpoint.js';
 export {type FileProgress, type Gpt2Files, type Gpt2FilesOptions, gpt2Files} from '../convert/gpt2_files.js';
+export {loadLayersModel} from '../convert/keras_attention.js';
 export {
   readSafetensors,
   type Safetensors,
@@ -16,6 +17,12 @@ export {
   type SparsifyOptions,
   sparsify,
 } from '../convert/sparsify.js';
+export {
+  type GenerateOptions,
+  type GenerateTokensOptions,
+  generate,
+  generateTokens,
+} from '../generation/generate.js';
 export type {AttentionPattern} from './attention_layouts.js';
 export {
   ButterflyDense,
