@@ -109,9 +109,9 @@ interface LowRank {
 }
 
 /** Turns after which the fit ends at the latest. */
-const MOST_TURNS = 100;
+const MOST_TURNS = 60;
 /** It ends before where a turn takes less than this part of what is missed, or what is missed is this part of all; squared. */
-const LEAST_GAIN = 1e-4;
+const LEAST_GAIN = 1e-3;
 const NEGLIGIBLE = 1e-24;
 
 /** left·right nearest to the matrix outside of the layout. */

@@ -46,6 +46,11 @@ describe('The example at', () => {
       'kaleidoscopeDense(',
       'monarchDense(',
       'monarchDense.fromDense(',
+      'pixelflyDense.fromDense(',
+      'pixelflyProject(',
+      'sparsify(',
+      'useFlashAttention(',
+      'registerFlashAttentionOp(',
     ]) {
       expect(code).toContain(`tf.${name}`);
     }

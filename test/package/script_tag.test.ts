@@ -30,6 +30,8 @@ describe('The bundle for script tags', () => {
     expect(dq.shape).toEqual(q.shape);
     expect(typeof tf.flashAttentionWithLse).toBe('function');
     expect(typeof tf.registerFlashBackend).toBe('function');
+    expect(typeof tf.useFlashAttention).toBe('function');
+    expect(window.tf.registerFlashAttentionOp).toBeDefined();
   });
 
   it('adds the layers to tf and tf.layers', async () => {
@@ -45,6 +47,7 @@ describe('The bundle for script tags', () => {
     model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     const {history} = await model.fit(tf.ones([4, 16]), tf.ones([4, 2]), {epochs: 2, verbose: 0});
     expect(history.loss[1]).toBeLessThan(history.loss[0] as number);
+    expect((await tf.sparsify(model, {to: 'monarch'})).model).toBeInstanceOf(tf.Sequential);
   });
 
   it('adds the ops where tfjs-core is without layers', async () => {
