@@ -30,8 +30,32 @@ describe('The bundle for script tags', () => {
     expect(dq.shape).toEqual(q.shape);
     expect(typeof tf.flashAttentionWithLse).toBe('function');
     expect(typeof tf.registerFlashBackend).toBe('function');
-    expect(typeof tf.useFlashAttention).toBe('function');
-    expect(window.tf.registerFlashAttentionOp).toBeDefined();
+  });
+
+  it('makes graph models use the ops', async () => {
+    const {tf} = (await load(frame, TFJS, FLASH)).window;
+    await tf.setBackend('cpu');
+    const node = [
+      {name: 'x', op: 'Placeholder', attr: {dtype: {type: 'DT_FLOAT'}}},
+      {name: 'scores', op: 'MatMul', input: ['x', 'x'], attr: {transpose_b: {b: true}}},
+      {name: 'probabilities', op: 'Softmax', input: ['scores']},
+      {name: 'y', op: 'MatMul', input: ['probabilities', 'x']},
+    ];
+    const original = {modelTopology: {node, versions: {}}, weightSpecs: [], weightData: new ArrayBuffer(0)};
+    const {artifacts, rewritten} = await tf.useFlashAttention(original);
+    expect(rewritten).toBe(1);
+    const x = tf.eye(3);
+    const [before, after] = await Promise.all(
+      [original, artifacts].map(async (each) => {
+        const model = await tf.loadGraphModel(tf.io.fromMemory(each));
+        return (model.predict(x) as typeof x).array();
+      }),
+    );
+    after.forEach((row, i) => {
+      row.forEach((value, j) => {
+        expect(value).toBeCloseTo(before[i][j], 6);
+      });
+    });
   });
 
   it('adds the layers to tf and tf.layers', async () => {
