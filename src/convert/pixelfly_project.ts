@@ -30,7 +30,7 @@ export interface PixelflyProjection {
  * blocks that leads to the leading terms of the singular value decomposition. Each turn comes nearer; the place where it
  * ends need not be the very nearest.
  *
- * It is computed on the host in float64, in O(rows·columns·rank) steps a turn: seconds for 3072 × 768 and rank 32, in
+ * It is computed on the host in float64, in O(rows·columns·rank) steps a turn: up to half a minute for 3072 × 768 and rank 32, in
  * which the page waits.
  *
  * Source: alternating least squares for matrix completion, as in Hastie et al., "Matrix Completion and Low-Rank SVD via
