@@ -36,7 +36,7 @@ export type RegisterOp = (
  *
  * ```js
  * tf.registerFlashAttentionOp(tf.registerOp);
- * console.log(tf.getRegisteredOp('FlashAttention').tfOpName); // [FlashAttention]
+ * console.log(tf.version_converter);
  * ```
  *
  * @param registerOp of @tensorflow/tfjs-converter.

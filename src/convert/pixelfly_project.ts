@@ -30,7 +30,7 @@ export interface PixelflyProjection {
  * blocks that leads to the leading terms of the singular value decomposition. Each turn comes nearer; the place where it
  * ends need not be the very nearest.
  *
- * It is computed on the host in float64, in O(rows·columns·rank) steps a turn: seconds for 3072 × 768 and rank 32, in
+ * It is computed on the host in float64, in O(rows·columns·rank) steps a turn: up to half a minute for 3072 × 768 and rank 32, in
  * which the page waits.
  *
  * Source: alternating least squares for matrix completion, as in Hastie et al., "Matrix Completion and Low-Rank SVD via
@@ -109,9 +109,9 @@ interface LowRank {
 }
 
 /** Turns after which the fit ends at the latest. */
-const MOST_TURNS = 100;
+const MOST_TURNS = 60;
 /** It ends before where a turn takes less than this part of what is missed, or what is missed is this part of all; squared. */
-const LEAST_GAIN = 1e-4;
+const LEAST_GAIN = 1e-3;
 const NEGLIGIBLE = 1e-24;
 
 /** left·right nearest to the matrix outside of the layout. */

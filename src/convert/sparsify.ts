@@ -58,7 +58,7 @@ const LEAST_SIDE = 64;
  * what is trainable, and all other weights are as in the model, which stays untouched. Dense layers inside of models that
  * are layers are found too, those inside of other layers (TimeDistributed) are not.
  *
- * Projections run on the host, and take seconds for thousands of inputs or units.
+ * Projections run on the host, and take seconds, or up to half a minute, for a layer of thousands of inputs or units.
  *
  * Source: Dao et al., "Monarch: Expressive Structured Matrices for Efficient and Accurate Training" (2022, arXiv
  * 2204.00595), section 3.3, dense-to-sparse fine-tuning; for pixelfly, `pixelflyProject`.

@@ -55,6 +55,11 @@ describe('The example at', () => {
       'languageModelLoss(',
       'generate(',
       'generateTokens(',
+      'pixelflyDense.fromDense(',
+      'pixelflyProject(',
+      'sparsify(',
+      'useFlashAttention(',
+      'registerFlashAttentionOp(',
     ]) {
       expect(code).toContain(`tf.${name}`);
     }

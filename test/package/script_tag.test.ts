@@ -32,6 +32,32 @@ describe('The bundle for script tags', () => {
     expect(typeof tf.registerFlashBackend).toBe('function');
   });
 
+  it('makes graph models use the ops', async () => {
+    const {tf} = (await load(frame, TFJS, FLASH)).window;
+    await tf.setBackend('cpu');
+    const node = [
+      {name: 'x', op: 'Placeholder', attr: {dtype: {type: 'DT_FLOAT'}}},
+      {name: 'scores', op: 'MatMul', input: ['x', 'x'], attr: {transpose_b: {b: true}}},
+      {name: 'probabilities', op: 'Softmax', input: ['scores']},
+      {name: 'y', op: 'MatMul', input: ['probabilities', 'x']},
+    ];
+    const original = {modelTopology: {node, versions: {}}, weightSpecs: [], weightData: new ArrayBuffer(0)};
+    const {artifacts, rewritten} = await tf.useFlashAttention(original);
+    expect(rewritten).toBe(1);
+    const x = tf.eye(3);
+    const [before, after] = await Promise.all(
+      [original, artifacts].map(async (each) => {
+        const model = await tf.loadGraphModel(tf.io.fromMemory(each));
+        return (model.predict(x) as typeof x).array();
+      }),
+    );
+    after.forEach((row, i) => {
+      row.forEach((value, j) => {
+        expect(value).toBeCloseTo(before[i][j], 6);
+      });
+    });
+  });
+
   it('adds the layers to tf and tf.layers', async () => {
     const {window, errors} = await load(frame, TFJS, FLASH);
     const {tf} = window;
@@ -45,6 +71,7 @@ describe('The bundle for script tags', () => {
     model.compile({optimizer: 'sgd', loss: 'meanSquaredError'});
     const {history} = await model.fit(tf.ones([4, 16]), tf.ones([4, 2]), {epochs: 2, verbose: 0});
     expect(history.loss[1]).toBeLessThan(history.loss[0] as number);
+    expect((await tf.sparsify(model, {to: 'monarch'})).model).toBeInstanceOf(tf.Sequential);
   });
 
   it('adds the ops where tfjs-core is without layers', async () => {
