@@ -23,9 +23,9 @@ const OPTION_NAMES: (keyof LoadGpt2Options)[] = [
 /**
  * The model of a GPT-2 checkpoint in Hugging Face's layout, as in
  * `tf.loadGpt2(await tf.gpt2Files('openai-community/gpt2'))`: `gpt` with the architecture of config.json and the weights of
- * model.safetensors. Names in the latter may start with `transformer.`; the masks that old
- * checkpoints store are ignored. The logits share the token embedding unless there is an lm_head.weight that differs from
- * it, or one that config.tie_word_embeddings sets apart.
+ * model.safetensors. Names in the latter may start with `transformer.`; the masks that old checkpoints store are ignored.
+ * The logits share the token embedding unless there is an lm_head.weight that differs from it, or that
+ * config.tie_word_embeddings keeps apart.
  *
  * The dropout of config.json is left out unless `options.dropout` asks for some.
  *

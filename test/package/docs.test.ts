@@ -46,6 +46,9 @@ describe('The example at', () => {
       'kaleidoscopeDense(',
       'monarchDense(',
       'monarchDense.fromDense(',
+      'readSafetensors(',
+      'gpt2Files(',
+      'loadGpt2(',
     ]) {
       expect(code).toContain(`tf.${name}`);
     }
