@@ -3,6 +3,7 @@ import '../index.js';
 
 export {type LoadGpt2Options, loadGpt2} from '../convert/gpt2_checkpoint.js';
 export {type FileProgress, type Gpt2Files, type Gpt2FilesOptions, gpt2Files} from '../convert/gpt2_files.js';
+export {loadLayersModel} from '../convert/keras_attention.js';
 export {
   readSafetensors,
   type Safetensors,
