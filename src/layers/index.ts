@@ -10,6 +10,12 @@ export {
   type SafetensorsDtype,
   type SafetensorsTensor,
 } from '../convert/safetensors.js';
+export {
+  type GenerateOptions,
+  type GenerateTokensOptions,
+  generate,
+  generateTokens,
+} from '../generation/generate.js';
 export type {AttentionPattern} from './attention_layouts.js';
 export {
   ButterflyDense,

@@ -49,6 +49,15 @@ describe('The example at', () => {
       'readSafetensors(',
       'gpt2Files(',
       'loadGpt2(',
+      'fusedLayerNorm(',
+      'tokenEmbedding(',
+      'positionEmbedding(',
+      'layers.transformerBlock(',
+      'gpt(',
+      'gelu(',
+      'languageModelLoss(',
+      'generate(',
+      'generateTokens(',
     ]) {
       expect(code).toContain(`tf.${name}`);
     }
