@@ -1,7 +1,7 @@
 /** `loadGpt2`: the weights of a GPT-2 checkpoint in the model `gpt`. */
 import {reshape, split, type Tensor, tensor, tidy, transpose} from '@tensorflow/tfjs-core';
 import type {LayerVariable} from '@tensorflow/tfjs-layers';
-import {type GptArgs, gpt, type LanguageModel} from '../layers/gpt.js';
+import {buildGpt, type GptArgs, type LanguageModel} from '../layers/gpt.js';
 import {type Gpt2Config, readGpt2Config} from './gpt2_config.js';
 import {readSafetensors, type SafetensorsTensor} from './safetensors.js';
 
@@ -23,9 +23,9 @@ const OPTION_NAMES: (keyof LoadGpt2Options)[] = [
 /**
  * The model of a GPT-2 checkpoint in Hugging Face's layout, as in
  * `tf.loadGpt2(await tf.gpt2Files('openai-community/gpt2'))`: `gpt` with the architecture of config.json and the weights of
- * model.safetensors. Names in the latter may start with `transformer.`; the masks that old
- * checkpoints store are ignored. The logits share the token embedding unless there is an lm_head.weight that differs from
- * it, or one that config.tie_word_embeddings sets apart.
+ * model.safetensors. Names in the latter may start with `transformer.`; the masks that old checkpoints store are ignored.
+ * The logits share the token embedding unless there is an lm_head.weight that differs from it, or that
+ * config.tie_word_embeddings keeps apart.
  *
  * The dropout of config.json is left out unless `options.dropout` asks for some.
  *
@@ -73,7 +73,7 @@ export function loadGpt2(
   assertTensors(checkpoint, destinations);
   const {layers, heads, width, hiddenWidth, contextLength, vocabSize, epsilon} = architecture;
   const args = {layers, heads, width, mlpUnits: hiddenWidth, contextLength, vocabSize, epsilon, tied};
-  const model = gpt({...options, ...args, activation: 'gelu_new'});
+  const model = buildGpt({...options, ...args, activation: 'gelu_new'}, true);
   const variables = new Map(model.weights.map((variable) => [variable.originalName, variable]));
   for (const [name, {to, transposed}] of Object.entries(destinations)) {
     const parts = to.map((weight) => variables.get(weight) as LayerVariable);

@@ -13,7 +13,7 @@ import {
   type Tensor4D,
   tidy,
 } from '@tensorflow/tfjs-core';
-import {initializers, layers, type Shape, type SymbolicTensor} from '@tensorflow/tfjs-layers';
+import {initializers, type LayerVariable, layers, type Shape, type SymbolicTensor} from '@tensorflow/tfjs-layers';
 import {MAX_DEPTH} from '../ops/attention_arguments.js';
 import {flashAttention} from '../ops/flash_attention.js';
 import {reshapeIfNeeded} from '../ops/reshape_if_needed.js';
@@ -219,18 +219,25 @@ export class FlashMultiHeadAttention extends layers.Layer {
       trainable: boolean,
       regularizer?: Regularizer,
     ) => this.addWeight(`${name}/${what}`, shape, 'float32', initializer, regularizer, trainable);
-    const [trainable, start] = [rank === 0, 1 / Math.sqrt(inputs)];
+    const trainable = rank === 0;
     const kernel = add('kernel', [...inAxes, ...outAxes], this.kernelInitializer, trainable, this.kernelRegularizer);
     const bias = this.useBias ? add('bias', outAxes, this.biasInitializer, trainable, this.biasRegularizer) : undefined;
     const lowRank =
       rank === 0
         ? undefined
         : {
-            a: add('lora_a', [inputs, rank], initializers.randomUniform({minval: -start, maxval: start}), true),
+            a: this.addLoraA(`${name}/lora_a`, [inputs, rank]),
             b: add('lora_b', [rank, outputs], initializers.zeros(), true),
             scale: (this.loraAlpha ?? rank) / rank,
           };
     return new Projection(inputs, outputs, kernel, bias, lowRank);
+  }
+
+  /** Not zeros even where a loader has the weights start from zeros: with both factors zero, neither would learn. */
+  private addLoraA(name: string, shape: [inputs: number, rank: number]): LayerVariable {
+    const limit = 1 / Math.sqrt(shape[0]);
+    const initializer = () => initializers.randomUniform({minval: -limit, maxval: limit});
+    return this.addWeight(name, shape, 'float32', initializer(), undefined, true, undefined, initializer);
   }
 
   /** Inputs by what they are. */

@@ -92,6 +92,14 @@ serialization.registerClass(LanguageModel);
  * @throws Error that names the argument.
  */
 export function gpt(args: GptArgs): LanguageModel {
+  return buildGpt(args, false);
+}
+
+/**
+ * {@link gpt}, or, for a loader that sets all weights but LoRA's, the same with zeros there: to draw a hundred million
+ * random numbers takes many seconds.
+ */
+export function buildGpt(args: GptArgs, fastWeightInit: boolean): LanguageModel {
   for (const name of ['layers', 'heads', 'width', 'contextLength', 'vocabSize'] as const) {
     if (!Number.isInteger(args[name]) || args[name] < 1) {
       throw new Error(`gpt: ${name} must be an integer from 1 on, got ${args[name]}.`);
@@ -106,7 +114,10 @@ export function gpt(args: GptArgs): LanguageModel {
   const normal = (shift: number) =>
     initializers.randomNormal({mean: 0, stddev: DEVIATION, ...(seed !== undefined && {seed: seed + shift})});
   const tokens = input({shape: [null], dtype: 'int32', name: 'tokens'});
-  const apply = (layer: layers.Layer, to: SymbolicTensor) => layer.apply(to) as SymbolicTensor;
+  const apply = (layer: layers.Layer, to: SymbolicTensor) => {
+    layer.setFastWeightInitDuringBuild(fastWeightInit);
+    return layer.apply(to) as SymbolicTensor;
+  };
 
   const embeddingsInitializer = normal(0);
   const embedding = tokenEmbedding({name: 'token_embedding', vocabSize, width, embeddingsInitializer, trainable});
