@@ -47,7 +47,7 @@ async function pretrain({settings, sha256, libraryVersion}: Assignment): Promise
   model.dispose();
 
   const saved = await tf.loadLayersModel(fileAddress(MODEL_FILE));
-  await checkRounding(await heldOutLoss(taskOf(saved, text, settings)), loss);
+  checkRounding(await heldOutLoss(taskOf(saved, text, settings)), loss);
   console.log(await writeSample(saved, context));
   saved.dispose();
   await backend.faults.check();
@@ -72,6 +72,7 @@ async function train({faults}: OpenBackend, task: TextTask, settings: Settings):
   const {steps, rate} = settings;
   const optimizer = new ScheduledAdam({peakLearningRate: rate, steps});
   const clock = new Clock(settings);
+  let heldOut = Number.NaN;
   for (let step = 0; step < steps; ) {
     const count = Math.min(STEPS_PER_READ, steps - step);
     const loss = await trainSteps(task, optimizer, step, count);
@@ -81,13 +82,15 @@ async function train({faults}: OpenBackend, task: TextTask, settings: Settings):
     requireFinite(loss, reached);
     const passes = (lines: number) => Math.floor((reached * lines) / steps) > Math.floor((step * lines) / steps);
     if (passes(LOSS_LINES)) console.log(`step ${reached}  loss ${loss.toFixed(4)}  ${clock.describe()}`);
-    if (passes(HELD_OUT_LINES)) console.log(`step ${reached}  held-out loss ${(await heldOutLoss(task)).toFixed(4)}`);
+    if (passes(HELD_OUT_LINES)) {
+      heldOut = await heldOutLoss(task);
+      console.log(`step ${reached}  held-out loss ${heldOut.toFixed(4)}`);
+    }
     step = reached;
   }
   optimizer.dispose();
-  const loss = await heldOutLoss(task);
-  requireFinite(loss, steps);
-  return loss;
+  requireFinite(heldOut, steps);
+  return heldOut;
 }
 
 /** Measures the speed, without the first steps, which compile the GPU's programs. */
@@ -131,7 +134,7 @@ function requireFinite(loss: number, step: number): void {
   if (!Number.isFinite(loss)) throw new Error(`The loss is ${loss} after ${step} steps.`);
 }
 
-async function checkRounding(rounded: number, exact: number): Promise<void> {
+function checkRounding(rounded: number, exact: number): void {
   const cost = Math.abs(rounded / exact - 1);
   console.log(`held-out loss ${exact.toFixed(4)}, with float16 weights ${rounded.toFixed(4)}`);
   if (!(cost < ROUNDING_COST)) throw new Error(`Rounding the weights changed the loss from ${exact} to ${rounded}.`);

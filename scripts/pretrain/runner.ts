@@ -82,7 +82,8 @@ async function sha256Of(path: string): Promise<string> {
 
 /** Serves the page and the text, and the model's files, which the page writes first. */
 async function serve(out: string): Promise<Server> {
-  const html = '<!doctype html><meta charset="utf-8"><title>Pretraining</title><script src="page.js"></script>';
+  const html = `<!doctype html><meta charset="utf-8"><title>Pretraining</title><link rel="icon" href="data:,">
+    <script src="page.js"></script>`;
   const paths = new Map([
     ['/page.js', join(here, 'page.js')],
     ['/text.txt', TEXT],
