@@ -60,6 +60,7 @@ chainFlashAttention();
 export {type MonarchProjection, type MonarchProjectOptions, monarchProject} from './convert/monarch_project.js';
 export {type ButterflyToDenseOptions, butterflyToDense, monarchToDense} from './convert/to_dense.js';
 export {KeyValueCache, type KeyValueCacheOptions} from './generation/key_value_cache.js';
+export {type SampleTokenOptions, sampleToken} from './generation/sampling.js';
 export type {BlockSparseMode} from './kernel_names.js';
 export {type BlockSparseMatMulOptions, blockSparseMatMul} from './ops/block_sparse_mat_mul.js';
 export {type BlockSparseSoftmaxOptions, blockSparseSoftmax} from './ops/block_sparse_softmax.js';

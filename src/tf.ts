@@ -8,6 +8,8 @@ import {ownLayers} from './layers/own_layers.js';
 export * from '@tensorflow/tfjs';
 export * from './index.js';
 export * from './layers/index.js';
+// Both tfjs and this package have it.
+export {loadLayersModel} from './layers/index.js';
 
 /** `tf.layers` of TensorFlow.js, and the layers of this package. */
 export const layers: typeof tfjs.layers & typeof ownLayers = {...tfjs.layers, ...ownLayers};

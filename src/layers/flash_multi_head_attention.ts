@@ -82,7 +82,10 @@ export interface FlashMultiHeadAttentionArgs extends LayerArgs {
   biasInitializer?: Identifier<Initializer>;
   kernelRegularizer?: Identifier<Regularizer>;
   biasRegularizer?: Identifier<Regularizer>;
-  /** What the inputs are, in their order. Default as many as there are of query, value, key, attentionMask. */
+  /**
+   * What the inputs are, in their order. Default as many as there are of query, value, key, attentionMask. The value is the
+   * query, and the key the value, where they are not among them: ['query', 'attentionMask'] is masked self-attention.
+   */
   inputNames?: AttentionInputName[];
 }
 

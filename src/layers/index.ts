@@ -1,6 +1,13 @@
 /** tfjs-flash/layers: layers for models of @tensorflow/tfjs-layers, and the registration of all that they run on. */
 import '../index.js';
 
+export {loadLayersModel} from '../convert/keras_attention.js';
+export {
+  type GenerateOptions,
+  type GenerateTokensOptions,
+  generate,
+  generateTokens,
+} from '../generation/generate.js';
 export type {AttentionPattern} from './attention_layouts.js';
 export {
   ButterflyDense,

@@ -1,90 +1,33 @@
 /** Attention through the cache, token by token, is causal attention over all tokens; and the cache stays where it is. */
+import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import * as tf from '@tensorflow/tfjs-core';
-import {flashAttention, KeyValueCache} from '../../src/index.js';
+import {rectangles} from '../../kernels/webgl/texel_copies.js';
+import {KeyValueCache} from '../../src/index.js';
 import {describeOnBackends} from '../backends.js';
-
-interface CacheCase {
-  B: number;
-  H: number;
-  Hk: number;
-  D: number;
-  Dv: number;
-  capacity: number;
-  /** Tokens appended at a time. */
-  steps: number[];
-}
-
-const cases: CacheCase[] = [
-  {B: 1, H: 4, Hk: 2, D: 6, Dv: 3, capacity: 12, steps: [1, 1, 1, 1, 1]},
-  {B: 2, H: 6, Hk: 3, D: 5, Dv: 7, capacity: 9, steps: [4, 1, 1, 2, 1]},
-  {B: 2, H: 1, Hk: 1, D: 6, Dv: 3, capacity: 80, steps: [66, 1, 1]},
-];
-
-const optionsOf = ({B, Hk, D, Dv, capacity}: CacheCase) => ({
-  batch: B,
-  capacity,
-  numKvHeads: Hk,
-  keyDim: D,
-  valueDim: Dv,
-});
-
-/** q, k and v of all the tokens, [B, S, heads, depth]. */
-function makeTokens({B, H, Hk, D, Dv, steps}: CacheCase): [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D] {
-  const S = steps.reduce((sum, count) => sum + count);
-  const random = (seed: number, heads: number, depth: number): tf.Tensor4D =>
-    tf.randomNormal([B, S, heads, depth], 0, 1, 'float32', seed);
-  return [random(1, H, D), random(2, Hk, D), random(3, Hk, Dv)];
-}
-
-function rowsOf(t: tf.Tensor4D, first: number, count: number): tf.Tensor4D {
-  return tf.slice(t, [0, first, 0, 0], [-1, count, -1, -1]);
-}
-
-/** Appends tokens and lets them attend. */
-function attend(
-  cache: KeyValueCache,
-  [q, k, v]: [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D],
-  first: number,
-  count: number,
-): tf.Tensor4D {
-  return tf.tidy(() => {
-    cache.append(rowsOf(k, first, count), rowsOf(v, first, count));
-    const {keys, values, keyLengths} = cache;
-    return flashAttention(rowsOf(q, first, count), keys, values, {causal: true, keyLengths, order: 'BSHD'});
-  });
-}
-
-function fullAttention([q, k, v]: [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D]): tf.Tensor4D {
-  return flashAttention(q, k, v, {causal: true, order: 'BSHD'});
-}
-
-async function expectClose(actual: tf.Tensor, expected: tf.Tensor): Promise<void> {
-  expect(actual.shape).toEqual(expected.shape);
-  const values = await actual.data();
-  expect(values.every(Number.isFinite)).toBeTrue();
-  tf.test_util.expectArraysClose(values, await expected.data(), 1e-5);
-}
+import {
+  attend,
+  cacheCases,
+  expectCacheRight,
+  expectClose,
+  fullAttention,
+  makeTokens,
+  optionsOf,
+  rowsOf,
+  type Tokens,
+} from '../key_value_cache_results.js';
 
 describeOnBackends('KeyValueCache', () => {
-  for (const cacheCase of cases) {
-    it(`attention through it is causal attention over all tokens: ${JSON.stringify(cacheCase)}`, async () => {
-      const {steps} = cacheCase;
-      const tokens = makeTokens(cacheCase);
-      const cache = new KeyValueCache(optionsOf(cacheCase));
-      // No result is read before all is appended: the GPU still has to come to most of them.
-      const outputs = steps.map((count) => attend(cache, tokens, cache.length, count));
-      expect(cache.length).toBe(tokens[0].shape[1]);
-      await expectClose(tf.concat(outputs, 1), fullAttention(tokens));
-      cache.dispose();
-    });
+  for (const cacheCase of cacheCases) {
+    it(`gives what causal attention over all tokens gives: ${JSON.stringify(cacheCase)}`, () =>
+      expectCacheRight(cacheCase));
   }
 
   it('goes on after truncate, over what was there', async () => {
-    const cacheCase = cases[1];
+    const cacheCase = cacheCases[1];
     const tokens = makeTokens(cacheCase);
     const cache = new KeyValueCache(optionsOf(cacheCase));
     const before = attend(cache, tokens, 0, 6);
-    const wrong = tokens.map((t) => tf.neg(t)) as typeof tokens;
+    const wrong = tokens.map((t) => tf.neg(t)) as Tokens;
     const wrongOutput = attend(cache, wrong, 6, 3);
     cache.truncate(5);
     expect(cache.length).toBe(5);
@@ -98,9 +41,8 @@ describeOnBackends('KeyValueCache', () => {
   });
 
   it('holds what was appended, also after it was read between', async () => {
-    const {steps, ...cacheCase} = cases[1];
-    const [, k, v] = makeTokens({...cacheCase, steps});
-    const cache = new KeyValueCache(optionsOf({...cacheCase, steps}));
+    const [, k, v] = makeTokens(cacheCases[1]);
+    const cache = new KeyValueCache(optionsOf(cacheCases[1]));
     for (const [first, count] of [
       [0, 5],
       [5, 1],
@@ -172,6 +114,78 @@ describeOnBackends('KeyValueCache', () => {
     expect(() => cache.keys).toThrowError(/has been disposed/);
   });
 });
+
+describeOnBackends(
+  'KeyValueCache on WebGL',
+  () => {
+    it('finds its way in textures that are not as wide as a row, or narrower', async () => {
+      const side = tf.env().getNumber('WEBGL_MAX_TEXTURE_SIZE');
+      tf.env().set('WEBGL_MAX_TEXTURE_SIZE', 40);
+      try {
+        for (const cacheCase of cacheCases) await expectCacheRight({...cacheCase, capacity: 96});
+      } finally {
+        tf.env().set('WEBGL_MAX_TEXTURE_SIZE', side);
+      }
+    });
+
+    it('moves to a packed texture if an op has put it into another', async () => {
+      const [, k, v] = makeTokens(cacheCases[1]);
+      const cache = new KeyValueCache(optionsOf(cacheCases[1]));
+      const isPacked = () => (tf.backend() as MathBackendWebGL).texData.get(cache.keys.dataId).isPacked;
+      tf.gather(cache.keys, tf.tensor1d([0], 'int32'), 1);
+      expect(isPacked()).toBeFalsy();
+      const dataIds = [0, 1, 2].map((first) => {
+        cache.append(rowsOf(k, first, 1), rowsOf(v, first, 1));
+        return cache.keys.dataId;
+      });
+      expect(isPacked()).toBeTrue();
+      expect(dataIds[2]).toBe(dataIds[0]);
+      tf.test_util.expectArraysEqual(await rowsOf(cache.keys, 0, 3).data(), await rowsOf(k, 0, 3).data());
+      cache.dispose();
+    });
+  },
+  {predicate: ({backendName}) => backendName === 'webgl'},
+);
+
+describe('The texels of a range', () => {
+  it('are at most three rectangles: the rest of a row, whole rows, the begin of one', () => {
+    expect(rectangles(3, 4, 10)).toEqual([{x: 3, y: 0, width: 4, height: 1}]);
+    expect(rectangles(10, 20, 10)).toEqual([{x: 0, y: 1, width: 10, height: 2}]);
+    expect(rectangles(8, 4, 10)).toEqual([
+      {x: 8, y: 0, width: 2, height: 1},
+      {x: 0, y: 1, width: 2, height: 1},
+    ]);
+    expect(rectangles(27, 35, 10)).toEqual([
+      {x: 7, y: 2, width: 3, height: 1},
+      {x: 0, y: 3, width: 10, height: 3},
+      {x: 0, y: 6, width: 2, height: 1},
+    ]);
+  });
+});
+
+describeOnBackends(
+  'KeyValueCache on WebGPU',
+  () => {
+    it('keeps the order also where tfjs does not let it record among its own commands', async () => {
+      const backend = tf.backend();
+      const ids = new WeakSet<object>();
+      // Works like the set that kernels look for, but is none.
+      const stranger = {add: (id: object) => ids.add(id), has: (id: object) => ids.has(id)};
+      Object.defineProperty(backend, 'commandQueueOwnedIds', {get: () => stranger, set: () => {}, configurable: true});
+      try {
+        await expectCacheRight(cacheCases[0]);
+      } finally {
+        Object.defineProperty(backend, 'commandQueueOwnedIds', {
+          value: new WeakSet(),
+          writable: true,
+          configurable: true,
+          enumerable: true,
+        });
+      }
+    });
+  },
+  {predicate: ({backendName}) => backendName === 'webgpu'},
+);
 
 /** From now on in this spec: the elements of every buffer or texture that the backend takes, be it a used one. */
 function watchAllocations(): () => number[] {

@@ -9,6 +9,7 @@ import {expectRight} from '../attention_results.js';
 import {restoreBackendAfterwards} from '../backends.js';
 import {expectProductRight, productCases} from '../block_sparse_results.js';
 import {expectSoftmaxRight, softmaxCases} from '../block_sparse_softmax_results.js';
+import {cacheCases, expectCacheRight} from '../key_value_cache_results.js';
 import {expectMonarchRight, monarchCases} from '../monarch_results.js';
 
 describe('On the wasm backend', () => {
@@ -55,6 +56,14 @@ describe('On the wasm backend', () => {
     it(`monarchMatMul agrees with float64: ${JSON.stringify(monarchCase)}`, async () => {
       const {numTensors} = tf.memory();
       await expectMonarchRight(monarchCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const cacheCase of cacheCases) {
+    it(`KeyValueCache gives what causal attention gives: ${JSON.stringify(cacheCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectCacheRight(cacheCase);
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }
