@@ -186,8 +186,8 @@ function softwareSuite(filter: Filter) {
     ...matrixProblems(filter, filter.sizes ?? [1024, 2048], [32, 64], [1 / 8, 1 / 4]),
     ...structuredProblems(filter, filter.sizes ?? [512, 1024]),
     ...trainingProblems(filter, filter.sizes ?? [256], {batch: 2, sequence: 64, steps: 100, blockSize: 32}),
-    ...gptProblems(filter, () => filter.sizes ?? [256, 512], {layers: 2, width: 128, tokens: 1, blockSize: 32}),
-    ...gptMlpProblems(filter, filter.sizes ?? [256], {layers: 1, batch: 1, context: 128, blockSize: 32}),
+    ...gptProblems(filter, () => filter.sizes ?? [256, 512], {layers: 1, width: 128, tokens: 1, blockSize: 32}),
+    ...gptMlpProblems(filter, filter.sizes ?? [256], {layers: 1, batch: 1, context: 64, blockSize: 32}),
   ];
   return {problems: [...timed, ...memory, ...sparse], limitSeconds: 300};
 }

@@ -124,7 +124,7 @@ function memoryTable(kind: Kind, rows: Row[]): string {
     const ofAttention = kind === 'gpt' ? [ours, theirs].map((name) => attentionCell(outcomes[name])) : [];
     return [...problemCells(problem), memoryCell(outcomes[ours]), memoryCell(outcomes[theirs]), less, ...ofAttention];
   });
-  const ofAttention = kind === 'gpt' ? [ours, theirs].map((name) => `${name}: one attention alone`) : [];
+  const ofAttention = kind === 'gpt' ? ['flashAttention alone', 'unfused alone'] : [];
   const columns = [...problemColumns(rows[0].problem), ours, theirs, 'less', ...ofAttention];
   const what = isGpt(rows[0].problem) ? "training step above weights and Adam's moments" : 'call above its inputs';
   return `## Peak GPU memory of one ${what}, MiB: ${kind}\n\n${table(columns, lines)}`;
@@ -147,7 +147,7 @@ function longestContexts(rows: Row[]): string {
     }
   }
   const lines = [...contexts].map(([name, ran]) => `- ${name}: ${ran.length > 0 ? Math.max(...ran) : 'none'}`);
-  return `Longest context that ran, of those tried:\n\n${lines.join('\n')}`;
+  return `Longest context that ran, of those tried and in the batches above:\n\n${lines.join('\n')}`;
 }
 
 /** So many points of a loss curve stand in a table. */

@@ -45,7 +45,9 @@ async function timeBatch(call: Call, calls: number): Promise<number> {
 /** Waits until the GPU has computed the results, by reading one number of each. */
 export async function finished(results: Results): Promise<void> {
   for (const result of Object.values(results)) {
-    const one = tf.slice(result, Array(result.rank).fill(0), Array(result.rank).fill(1));
+    const begin = Array(result.rank).fill(0);
+    // A scalar cannot be sliced.
+    const one = result.rank === 0 ? result.clone() : tf.slice(result, begin, Array(result.rank).fill(1));
     await one.data();
     one.dispose();
   }
