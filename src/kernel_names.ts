@@ -53,6 +53,8 @@ export type FlashAttentionAttrs = {
   layout: BlockLayout | null;
   /** Whether the caller may send a gradient into lse; if not, the backward kernels are spared reading it. */
   lseHasGradient: boolean;
+  /** No sample has more keys than this: Sk, or less where the host knows the key lengths. */
+  mostKeys: number;
   /** The keys of the inputs, in order: the gradient gets the saved tensors as a bare list and names them by this. */
   inputNames: string[];
 };

@@ -132,7 +132,16 @@ export function oracleProblem(attentionCase: AttentionCase, inputs: HostInputs):
 }
 
 function oracleAttrs(attentionCase: AttentionCase): FlashAttentionAttrs {
-  const {D, causal, window = [-1, -1], softcap = 0, scale = 1 / Math.sqrt(D), order = 'BHSD', dropout} = attentionCase;
+  const {
+    D,
+    Sk,
+    causal,
+    window = [-1, -1],
+    softcap = 0,
+    scale = 1 / Math.sqrt(D),
+    order = 'BHSD',
+    dropout,
+  } = attentionCase;
   return {
     scale,
     softcap,
@@ -143,6 +152,7 @@ function oracleAttrs(attentionCase: AttentionCase): FlashAttentionAttrs {
     order,
     layout: layoutOf(attentionCase) ?? null,
     lseHasGradient: true,
+    mostKeys: Sk,
     inputNames: [],
   };
 }

@@ -6,7 +6,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import {initializers, layers} from '@tensorflow/tfjs-layers';
 import {flashAttention} from '../../src/index.js';
-import {pixelflyDense} from '../../src/layers/index.js';
+import {fusedLayerNorm, pixelflyDense} from '../../src/layers/index.js';
 import type {Contender, TrainingProblem} from '../cases.js';
 import type {Measurement} from '../measurement.js';
 import type {OpenBackend} from './backend.js';
@@ -71,40 +71,6 @@ function peakLearningRate({contender, width}: TrainingRun): number {
 }
 
 /**
- * (x − mean) / deviation over the last axis, with a gradient of its own: that of tf.mean uploads ones of the size of x
- * in every step, and the layer of tfjs-layers tiles statistics to the width, whose gradient adds up the copies one by
- * one. Either takes longer than all products together.
- */
-const normalized = tf.customGrad((input, save) => {
-  const x = input as tf.Tensor;
-  const centred = tf.sub(x, tf.mean(x, -1, true));
-  const factor = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), 1e-5));
-  const value = tf.mul(centred, factor);
-  (save as tf.GradSaveFunc)([value, factor]);
-  const gradFunc = (dy: tf.Tensor, [y, f]: tf.Tensor[]) =>
-    tf.mul(f, tf.sub(tf.sub(dy, tf.mean(dy, -1, true)), tf.mul(y, tf.mean(tf.mul(dy, y), -1, true))));
-  return {value, gradFunc};
-});
-
-class LayerNorm {
-  readonly gain: tf.Variable;
-  readonly offset: tf.Variable;
-
-  constructor(width: number) {
-    this.gain = tf.variable(tf.ones([width]));
-    this.offset = tf.variable(tf.zeros([width]));
-  }
-
-  apply(x: tf.Tensor): tf.Tensor {
-    return tf.add(tf.mul(normalized(x), this.gain), this.offset);
-  }
-
-  countParams(): number {
-    return this.gain.size + this.offset.size;
-  }
-}
-
-/**
  * Pre-norm blocks of causal attention and a feed-forward net of four times the width, as in GPT-2. Places are told by
  * ALiBi: with embedded ones a model spends its first hundreds of steps on learning to look at the byte before.
  */
@@ -112,7 +78,7 @@ class Transformer {
   private readonly embedding: tf.Variable;
   private readonly slopes: tf.Tensor1D;
   private readonly blocks;
-  private readonly norm: LayerNorm;
+  private readonly norm = fusedLayerNorm();
   private readonly head = layers.dense({
     units: VOCABULARY,
     kernelInitializer: initializers.glorotUniform({seed: 0}),
@@ -125,12 +91,11 @@ class Transformer {
     this.embedding = tf.variable(tf.tensor2d(embedding, [VOCABULARY, width]));
     const heads = width / HEAD_DEPTH;
     this.slopes = tf.tensor1d(Array.from({length: heads}, (_, head) => 2 ** ((-8 * (head + 1)) / heads)));
-    this.norm = new LayerNorm(width);
     this.blocks = Array.from({length: BLOCKS}, () => ({
-      attentionNorm: new LayerNorm(width),
+      attentionNorm: fusedLayerNorm(),
       queriesKeysValues: this.projection(3 * width),
       attentionOutput: this.projection(width),
-      feedForwardNorm: new LayerNorm(width),
+      feedForwardNorm: fusedLayerNorm(),
       widen: this.projection(4 * width, 'relu'),
       narrow: this.projection(width),
     }));

@@ -113,13 +113,17 @@ function keysThatFit(tiles: number, tileQueries: number, {batch, heads, queries}
   return Math.max(2, Math.min(wanted - (wanted % 2), mostThatFits));
 }
 
+/** Lengths that grow token by token make a texture of another size only every so many. */
+const LENGTH_STEP = 128;
+
 /** With lengths, which are on the GPU, each sample has a diagonal of its own. */
 function visibleKeys(
   inputs: FlashAttentionInputs,
   attrs: FlashAttentionAttrs,
   {queries, keys}: AttentionSizes,
 ): [number, number] {
-  if (inputs.queryLengths || inputs.keyLengths) return [0, keys];
+  const mostKeys = Math.min(keys, Math.ceil(attrs.mostKeys / LENGTH_STEP) * LENGTH_STEP);
+  if (inputs.queryLengths || inputs.keyLengths) return [0, mostKeys];
   const diagonal = keys - queries;
   const first = attrs.left < 0 ? 0 : Math.max(0, diagonal - attrs.left);
   const end = attrs.right < 0 ? keys : Math.min(keys, queries + diagonal + attrs.right);

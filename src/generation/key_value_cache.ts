@@ -13,6 +13,7 @@ import {
   zeros,
 } from '@tensorflow/tfjs-core';
 import {appendRows} from '../ops/append_rows.js';
+import {rememberLargest} from '../ops/known_lengths.js';
 
 /** The sizes of a {@link KeyValueCache}. */
 export interface KeyValueCacheOptions {
@@ -100,7 +101,10 @@ export class KeyValueCache {
   /** [B] int32: `length` for each sample, as attention's option of this name wants it. */
   get keyLengths(): Tensor1D {
     this.alive();
-    this.lengths ??= keep(tidy(() => reshape(slice(this.lengthTable, [this.length, 0], [1, -1]), [this.batch])));
+    if (!this.lengths) {
+      this.lengths = keep(tidy(() => reshape(slice(this.lengthTable, [this.length, 0], [1, -1]), [this.batch])));
+      rememberLargest(this.lengths, this.length);
+    }
     return this.lengths;
   }
 

@@ -18,6 +18,7 @@ import {
 } from '@tensorflow/tfjs-core';
 import type {AttentionOrder, FlashAttentionAttrs} from '../kernel_names.js';
 import {BlockLayout} from '../sparsity/block_layout.js';
+import {knownLargest, rememberLargest} from './known_lengths.js';
 
 export const MAX_DEPTH = 256;
 
@@ -137,6 +138,7 @@ export function prepareAttention(
       order,
       layout: checkLayout(fail, options.layout, sizes),
       lseHasGradient,
+      mostKeys: knownLargest(inputs.keyLengths) ?? sizes.Sk,
       inputNames: Object.keys(inputs),
     },
   };
@@ -240,6 +242,7 @@ function lengthsInput(
       fail(`${name} must lie between 0 and ${limitName} = ${limit}, got ${values[i]} for sample ${i}.`);
     }
   }
+  if (values) rememberLargest(t, Math.max(0, ...Array.from(values)));
   return t;
 }
 

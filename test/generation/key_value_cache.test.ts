@@ -64,8 +64,8 @@ describeOnBackends('KeyValueCache', () => {
     cache.dispose();
   });
 
-  it('stays in the memory that it took', async () => {
-    const cacheCase = {B: 1, H: 4, Hk: 4, D: 16, Dv: 16, capacity: 512, steps: Array(6).fill(1)};
+  it('stays in the memory that it took, and attention takes none for the room that is left', async () => {
+    const cacheCase = {...cacheCases[0], capacity: 512, steps: Array(6).fill(1)};
     const tokens = makeTokens(cacheCase);
     const cache = new KeyValueCache(optionsOf(cacheCase));
     attend(cache, tokens, 0, 1);
@@ -76,7 +76,8 @@ describeOnBackends('KeyValueCache', () => {
     expect(tf.memory().numTensors).toBe(numTensors);
     expect(cache.keys.dataId).toBe(keys.dataId);
     expect(cache.values.dataId).toBe(values.dataId);
-    expect(Math.max(0, ...allocations())).toBeLessThan(keys.size / 4);
+    // The largest is a texture of scores: two rows of 128 keys for each head, however many the cache has room for.
+    expect(Math.max(0, ...allocations())).toBeLessThanOrEqual(2 * 128 * cacheCase.H);
     cache.dispose();
   });
 

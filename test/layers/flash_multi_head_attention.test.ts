@@ -4,7 +4,7 @@ import * as tfl from '@tensorflow/tfjs-layers';
 import {BlockLayout} from '../../src/index.js';
 import {
   type AttentionCache,
-  FlashMultiHeadAttention,
+  type FlashMultiHeadAttention,
   type FlashMultiHeadAttentionArgs,
   flashMultiHeadAttention,
 } from '../../src/layers/index.js';
@@ -39,6 +39,15 @@ interface LayerCase {
   problem?: Partial<AttentionProblem>;
 }
 
+/** Every step of the layer, for every backend. */
+const fullCase: LayerCase = {
+  name: 'grouped heads, rotary positions, low-rank additions and a mask',
+  args: {numKvHeads: 2, rotary: {base: 100}, loraRank: 3, loraAlpha: 6},
+  makeInputs: () => [queryInput(), valuesInput(), valuesInput(3), maskOf('int32')],
+  problem: {rotaryBase: 100, loraScale: 2, isVisible: (b, _h, i, j) => maskValue(b, i, j) === 1},
+};
+
+/** The layer's own choices, which are the same on every backend: the op has specs of its own there. */
 const layerCases: LayerCase[] = [
   {name: 'self-attention', args: {}},
   {
@@ -82,20 +91,9 @@ const layerCases: LayerCase[] = [
     problem: {isVisible: (b, _h, _i, j) => (b * Sq + j) % 4 > 0},
   },
   {
-    name: 'rotary positions',
-    args: {rotary: {base: 100}, numKvHeads: 2},
-    makeInputs: () => [queryInput(), valuesInput()],
-    problem: {rotaryBase: 100},
-  },
-  {
     name: 'a pattern of live blocks',
     args: {layout: {pattern: 'slidingWindow', window: [1, 1], blockSize: 2}},
     problem: {isVisible: (_b, _h, i, j) => Math.abs(Math.floor(i / 2) - Math.floor(j / 2)) <= 1},
-  },
-  {
-    name: 'low-rank additions',
-    args: {loraRank: 3, loraAlpha: 6},
-    problem: {loraScale: 2},
   },
 ];
 
@@ -158,9 +156,19 @@ async function expectLayerRight({args, makeInputs = () => [queryInput()], proble
   standard.dispose();
 }
 
+const onCpu = {predicate: ({backendName}: {backendName: string}) => backendName === 'cpu'};
+
 describeOnBackends('flashMultiHeadAttention agrees with float64, and its gradients with standard attention', () => {
-  for (const layerCase of layerCases) it(layerCase.name, () => expectLayerRight(layerCase));
+  it(fullCase.name, () => expectLayerRight(fullCase));
 });
+
+describeOnBackends(
+  'flashMultiHeadAttention does what its arguments say',
+  () => {
+    for (const layerCase of layerCases) it(layerCase.name, () => expectLayerRight(layerCase));
+  },
+  onCpu,
+);
 
 /** Concatenates. */
 class GrowingCache implements AttentionCache {
@@ -206,18 +214,18 @@ class GrowingCache implements AttentionCache {
   }
 }
 
-describeOnBackends('flashMultiHeadAttention with a key/value cache', () => {
-  const patterns: Partial<FlashMultiHeadAttentionArgs>[] = [
-    {rotary: true, numKvHeads: 2, window: [4, 0]},
-    {rotary: true, layout: {pattern: 'slidingWindow', window: [1, 0], blockSize: 2}},
+describeOnBackends('flashMultiHeadAttention with a key/value cache', ({backendName}) => {
+  const cases: Partial<FlashMultiHeadAttentionArgs>[] = [
+    {rotary: true, numKvHeads: 2},
+    {window: [4, 0], softcap: 2},
+    {layout: {pattern: 'slidingWindow', window: [1, 0], blockSize: 2}},
   ];
-  for (const args of patterns) {
+  for (const args of backendName === 'cpu' ? cases : cases.slice(0, 1)) {
     it(`gives the rows of one causal call, with ${Object.keys(args).join(', ')}`, async () => {
       const x = queryInput() as tf.Tensor3D;
       const layer = makeLayer({...args, causal: true}, [x]);
       const whole = layer.apply(x) as tf.Tensor;
       const cache = new GrowingCache(8);
-      const tensors = tf.memory().numTensors;
       const steps = [
         [0, 3],
         [3, 1],
@@ -228,7 +236,6 @@ describeOnBackends('flashMultiHeadAttention with a key/value cache', () => {
       const joined = tf.concat(steps, 1);
       expectWithin('rows', await joined.data(), await whole.data(), 1e-6);
       expect(cache.length).toBe(Sq);
-      expect(tensors).toBeGreaterThan(0);
       cache.dispose();
       layer.dispose();
     });
@@ -250,86 +257,12 @@ describeOnBackends('flashMultiHeadAttention turned by rotary positions', () => {
   });
 });
 
-describeOnBackends('flashMultiHeadAttention in a model', () => {
-  const selfModel = (args: Partial<FlashMultiHeadAttentionArgs>) => {
-    const layer = flashMultiHeadAttention({...sizes, inputShape: [Sq, inputs], ...args});
-    return {layer, model: tfl.sequential({layers: [layer]})};
-  };
+const selfModel = (args: Partial<FlashMultiHeadAttentionArgs>) => {
+  const layer = flashMultiHeadAttention({...sizes, inputShape: [Sq, inputs], ...args});
+  return {layer, model: tfl.sequential({layers: [layer]})};
+};
 
-  async function saved(model: tfl.LayersModel): Promise<tf.io.ModelArtifacts> {
-    let artifacts: tf.io.ModelArtifacts | undefined;
-    await model.save(
-      tf.io.withSaveHandler(async (all) => {
-        artifacts = all;
-        return {modelArtifactsInfo: {dateSaved: new Date(), modelTopologyType: 'JSON'}};
-      }),
-    );
-    return {...artifacts, modelTopology: JSON.parse(JSON.stringify(artifacts?.modelTopology))};
-  }
-
-  const valuesOf = async (t: tf.Tensor) => Array.from(await t.data());
-
-  it('names, shapes and counts its weights as Keras does', () => {
-    const {layer, model} = selfModel({numKvHeads: 2, valueDim: 3, outputShape: 5});
-    expect(layer.trainableWeights.map((weight) => [attentionWeightName(weight), weight.shape])).toEqual([
-      ['query/kernel', [8, 4, 4]],
-      ['query/bias', [4, 4]],
-      ['key/kernel', [8, 2, 4]],
-      ['key/bias', [2, 4]],
-      ['value/kernel', [8, 2, 3]],
-      ['value/bias', [2, 3]],
-      ['attention_output/kernel', [4, 3, 5]],
-      ['attention_output/bias', [5]],
-    ]);
-    model.dispose();
-  });
-
-  it('is the same after it was saved and loaded, with several inputs and a mask', async () => {
-    const [query, value] = [tfl.input({shape: [Sq, inputs]}), tfl.input({shape: [Sk, inputs]})];
-    const mask = tfl.input({shape: [Sq, Sk], dtype: 'int32'});
-    const layer = flashMultiHeadAttention({
-      ...sizes,
-      numKvHeads: 2,
-      rotary: true,
-      softcap: 3,
-      window: [4, 4],
-      layout: {pattern: 'localGlobal', window: [2, 2], globalSize: 1, blockSize: [2, 3]},
-      inputNames: ['query', 'value', 'attentionMask'],
-      kernelInitializer: 'heNormal',
-      kernelRegularizer: 'l1l2',
-    });
-    const outputs = layer.apply([query, value, mask]) as tfl.SymbolicTensor;
-    const model = tfl.model({inputs: [query, value, mask], outputs});
-    randomizeWeights(layer);
-    const xs = [queryInput(), valuesInput(), maskOf('int32')];
-    const before = await valuesOf(model.predict(xs) as tf.Tensor);
-    const loaded = await tfl.loadLayersModel(tf.io.fromMemory(await saved(model)));
-    expect(JSON.stringify(loaded.layers[3].getConfig())).toBe(JSON.stringify(layer.getConfig()));
-    expect(await valuesOf(loaded.predict(xs) as tf.Tensor)).toEqual(before);
-    model.dispose();
-    loaded.dispose();
-  });
-
-  it('keeps a given layout, and low-rank additions, when it is saved', async () => {
-    const layout = BlockLayout.fromMask(
-      [
-        [true, false, true],
-        [false, true, true],
-        [true, true, false],
-      ],
-      2,
-    );
-    const {layer, model} = selfModel({layout, loraRank: 2, loraAlpha: 3});
-    randomizeWeights(layer);
-    const x = queryInput();
-    const before = await valuesOf(model.predict(x) as tf.Tensor);
-    const loaded = await tfl.loadLayersModel(tf.io.fromMemory(await saved(model)));
-    expect(await valuesOf(loaded.predict(x) as tf.Tensor)).toEqual(before);
-    expect(JSON.stringify(loaded.layers[0].getConfig())).toBe(JSON.stringify(layer.getConfig()));
-    model.dispose();
-    loaded.dispose();
-  });
-
+describeOnBackends('flashMultiHeadAttention in training', () => {
   it('learns, and leaves nothing behind', async () => {
     const x = queryInput();
     const y = tf.reverse(x, 1);
@@ -347,113 +280,195 @@ describeOnBackends('flashMultiHeadAttention in a model', () => {
     optimizer.dispose();
     model.dispose();
   });
-
-  for (const attention of ['flash', 'standard'] as const) {
-    it(`drops probabilities in training only, and the same with the same seed, with ${attention} attention`, async () => {
-      const x = queryInput();
-      const make = () => makeLayer({dropout: 0.5, seed: 3, attention}, [x]);
-      const [layer, again, without] = [make(), make(), makeLayer({attention}, [x])];
-      const outputOf = (each: FlashMultiHeadAttention, training: boolean) =>
-        valuesOf(each.apply(x, {training}) as tf.Tensor);
-      const [first, second] = [await outputOf(layer, true), await outputOf(layer, true)];
-      expect(await outputOf(layer, false)).toEqual(await outputOf(without, true));
-      expect(worstError(first, await outputOf(layer, false))).toBeGreaterThan(0.1);
-      expect(worstError(first, second)).toBeGreaterThan(0.1);
-      expect(await outputOf(again, true)).toEqual(first);
-      for (const each of [layer, again, without]) each.dispose();
-    });
-  }
-
-  it('starts from its kernels with low-rank additions, trains only these, and merges them', async () => {
-    const x = queryInput();
-    const {layer, model} = selfModel({loraRank: 2, loraAlpha: 4});
-    const isLowRank = (name: string) => name.includes('/lora_');
-    const before = await weightsByName(layer);
-    const start = await valuesOf(model.predict(x) as tf.Tensor);
-    const [query] = [await toHost(x)];
-    const kernelsOnly = Object.fromEntries(Object.entries(before).filter(([name]) => !isLowRank(name)));
-    const problem = {query, value: query, key: query};
-    expectWithin('at the start', start, exactAttention({...problem, weights: kernelsOnly}), 1e-5);
-
-    const optimizer = tf.train.sgd(0.5);
-    model.compile({optimizer, loss: 'meanSquaredError'});
-    await model.fit(x, tf.reverse(x, 1), {epochs: 3, verbose: 0});
-    const trained = await weightsByName(layer);
-    const changed = Object.keys(before).filter((name) => worstError(trained[name].values, before[name].values) > 1e-4);
-    expect(changed.filter((name) => !isLowRank(name))).toEqual([]);
-    expect(changed).toContain('query/lora_b');
-    expect(changed).toContain('attention_output/lora_a');
-
-    const adapted = await valuesOf(model.predict(x) as tf.Tensor);
-    expect(worstError(adapted, start)).toBeGreaterThan(1e-2);
-    layer.mergeLora();
-    expectWithin('merged', await valuesOf(model.predict(x) as tf.Tensor), adapted, 1e-5);
-    expect(layer.trainableWeights.map(attentionWeightName)).toEqual(Object.keys(kernelsOnly));
-    expect(layer.getConfig().loraRank).toBeNull();
-    optimizer.dispose();
-    model.dispose();
-  });
-
-  it('hides keys that an embedding masks, of the query and of another value', async () => {
-    const [queryTokens, valueTokens] = [tfl.input({shape: [Sq]}), tfl.input({shape: [Sk]})];
-    const embedding = tfl.layers.embedding({inputDim: 10, outputDim: inputs, maskZero: true});
-    const [self, cross] = [flashMultiHeadAttention(sizes), flashMultiHeadAttention(sizes)];
-    const query = embedding.apply(queryTokens) as tfl.SymbolicTensor;
-    const value = embedding.apply(valueTokens) as tfl.SymbolicTensor;
-    const outputs = [self.apply([query, query]), cross.apply([query, value])] as tfl.SymbolicTensor[];
-    const model = tfl.model({inputs: [queryTokens, valueTokens], outputs});
-    randomizeWeights(self);
-    randomizeWeights(cross);
-    const queries = [
-      [1, 2, 3, 0, 0, 0],
-      [4, 5, 6, 7, 8, 9],
-    ];
-    const values = [
-      [1, 0, 0, 0, 0, 0, 0, 0, 0],
-      [9, 8, 7, 6, 5, 0, 0, 0, 0],
-    ];
-    const predicted = model.predict([tf.tensor2d(queries), tf.tensor2d(values)]) as tf.Tensor[];
-    const table = embedding.getWeights()[0];
-    const embedded = async (tokens: number[][]) => toHost(tf.gather(table, tf.tensor2d(tokens, undefined, 'int32')));
-    const [q, v] = [await embedded(queries), await embedded(values)];
-    const exact = [
-      exactAttention({
-        ...{query: q, value: q, key: q, weights: await weightsByName(self)},
-        isVisible: (b, _h, _i, j) => queries[b][j] !== 0,
-      }),
-      exactAttention({
-        ...{query: q, value: v, key: v, weights: await weightsByName(cross)},
-        isVisible: (b, _h, _i, j) => values[b][j] !== 0,
-      }),
-    ];
-    expectWithin('self-attention', await predicted[0].data(), exact[0], 1e-5);
-    expectWithin('cross-attention', await predicted[1].data(), exact[1], 1e-5);
-    model.dispose();
-    // The model counts as one user of it, and it has two.
-    embedding.dispose();
-  });
-
-  it('does not free an input that it is given twice and that another layer reads later', async () => {
-    const input = tfl.input({shape: [Sq, inputs]});
-    const x = tfl.layers.activation({activation: 'linear'}).apply(input) as tfl.SymbolicTensor;
-    const attended = flashMultiHeadAttention(sizes).apply([x, x, x]) as tfl.SymbolicTensor;
-    const outputs = tfl.layers.add().apply([attended, x]) as tfl.SymbolicTensor;
-    const model = tfl.model({inputs: input, outputs});
-    expect((model.predict(queryInput()) as tf.Tensor).shape).toEqual([B, Sq, inputs]);
-    model.dispose();
-  });
-
-  it('takes masks as keyword arguments', async () => {
-    const [x, value] = [queryInput(), valuesInput()];
-    const byInput = makeLayer({}, [x, value, value, maskOf('bool')]);
-    const byKeyword = makeLayer({}, [x, value]);
-    const expected = await valuesOf(byInput.apply([x, value, value, maskOf('bool')]) as tf.Tensor);
-    const actual = byKeyword.apply([x, value], {attentionMask: maskOf('float32')}) as tf.Tensor;
-    expect(await valuesOf(actual)).toEqual(expected);
-    byInput.dispose();
-    byKeyword.dispose();
-  });
 });
+
+describeOnBackends(
+  'flashMultiHeadAttention in a model',
+  () => {
+    async function saved(model: tfl.LayersModel): Promise<tf.io.ModelArtifacts> {
+      let artifacts: tf.io.ModelArtifacts | undefined;
+      await model.save(
+        tf.io.withSaveHandler(async (all) => {
+          artifacts = all;
+          return {modelArtifactsInfo: {dateSaved: new Date(), modelTopologyType: 'JSON'}};
+        }),
+      );
+      return {...artifacts, modelTopology: JSON.parse(JSON.stringify(artifacts?.modelTopology))};
+    }
+
+    const valuesOf = async (t: tf.Tensor) => Array.from(await t.data());
+
+    it('names, shapes and counts its weights as Keras does', () => {
+      const {layer, model} = selfModel({numKvHeads: 2, valueDim: 3, outputShape: 5});
+      expect(layer.trainableWeights.map((weight) => [attentionWeightName(weight), weight.shape])).toEqual([
+        ['query/kernel', [8, 4, 4]],
+        ['query/bias', [4, 4]],
+        ['key/kernel', [8, 2, 4]],
+        ['key/bias', [2, 4]],
+        ['value/kernel', [8, 2, 3]],
+        ['value/bias', [2, 3]],
+        ['attention_output/kernel', [4, 3, 5]],
+        ['attention_output/bias', [5]],
+      ]);
+      model.dispose();
+    });
+
+    it('is the same after it was saved and loaded, with several inputs and a mask', async () => {
+      const [query, value] = [tfl.input({shape: [Sq, inputs]}), tfl.input({shape: [Sk, inputs]})];
+      const mask = tfl.input({shape: [Sq, Sk], dtype: 'int32'});
+      const layer = flashMultiHeadAttention({
+        ...sizes,
+        numKvHeads: 2,
+        rotary: true,
+        softcap: 3,
+        window: [4, 4],
+        layout: {pattern: 'localGlobal', window: [2, 2], globalSize: 1, blockSize: [2, 3]},
+        inputNames: ['query', 'value', 'attentionMask'],
+        kernelInitializer: tfl.initializers.heNormal({seed: 1}),
+        kernelRegularizer: 'l1l2',
+      });
+      const outputs = layer.apply([query, value, mask]) as tfl.SymbolicTensor;
+      const model = tfl.model({inputs: [query, value, mask], outputs});
+      randomizeWeights(layer);
+      const xs = [queryInput(), valuesInput(), maskOf('int32')];
+      const before = await valuesOf(model.predict(xs) as tf.Tensor);
+      const loaded = await tfl.loadLayersModel(tf.io.fromMemory(await saved(model)));
+      expect(JSON.stringify(loaded.layers[3].getConfig())).toBe(JSON.stringify(layer.getConfig()));
+      expect(await valuesOf(loaded.predict(xs) as tf.Tensor)).toEqual(before);
+      model.dispose();
+      loaded.dispose();
+    });
+
+    it('keeps a given layout, and low-rank additions, when it is saved', async () => {
+      const layout = BlockLayout.fromMask(
+        [
+          [true, false, true],
+          [false, true, true],
+          [true, true, false],
+        ],
+        2,
+      );
+      const {layer, model} = selfModel({layout, loraRank: 2, loraAlpha: 3, kernelInitializer: tfl.initializers.ones()});
+      randomizeWeights(layer);
+      const x = queryInput();
+      const before = await valuesOf(model.predict(x) as tf.Tensor);
+      const loaded = await tfl.loadLayersModel(tf.io.fromMemory(await saved(model)));
+      expect(await valuesOf(loaded.predict(x) as tf.Tensor)).toEqual(before);
+      expect(JSON.stringify(loaded.layers[0].getConfig())).toBe(JSON.stringify(layer.getConfig()));
+      model.dispose();
+      loaded.dispose();
+    });
+
+    for (const attention of ['flash', 'standard'] as const) {
+      it(`drops probabilities in training only, and the same with the same seed, with ${attention} attention`, async () => {
+        const x = queryInput();
+        const make = () => makeLayer({dropout: 0.5, seed: 3, attention}, [x]);
+        const [layer, again, without] = [make(), make(), makeLayer({attention}, [x])];
+        const outputOf = (each: FlashMultiHeadAttention, training: boolean) =>
+          valuesOf(each.apply(x, {training}) as tf.Tensor);
+        const [first, second] = [await outputOf(layer, true), await outputOf(layer, true)];
+        expect(await outputOf(layer, false)).toEqual(await outputOf(without, true));
+        expect(worstError(first, await outputOf(layer, false))).toBeGreaterThan(0.1);
+        expect(worstError(first, second)).toBeGreaterThan(0.1);
+        expect(await outputOf(again, true)).toEqual(first);
+        for (const each of [layer, again, without]) each.dispose();
+      });
+    }
+
+    it('starts from its kernels with low-rank additions, trains only these, and merges them', async () => {
+      const x = queryInput();
+      const {layer, model} = selfModel({loraRank: 2, loraAlpha: 4});
+      const isLowRank = (name: string) => name.includes('/lora_');
+      const before = await weightsByName(layer);
+      const start = await valuesOf(model.predict(x) as tf.Tensor);
+      const [query] = [await toHost(x)];
+      const kernelsOnly = Object.fromEntries(Object.entries(before).filter(([name]) => !isLowRank(name)));
+      const problem = {query, value: query, key: query};
+      expectWithin('at the start', start, exactAttention({...problem, weights: kernelsOnly}), 1e-5);
+
+      const optimizer = tf.train.sgd(0.5);
+      model.compile({optimizer, loss: 'meanSquaredError'});
+      await model.fit(x, tf.reverse(x, 1), {epochs: 3, verbose: 0});
+      const trained = await weightsByName(layer);
+      const changed = Object.keys(before).filter(
+        (name) => worstError(trained[name].values, before[name].values) > 1e-4,
+      );
+      expect(changed.filter((name) => !isLowRank(name))).toEqual([]);
+      expect(changed).toContain('query/lora_b');
+      expect(changed).toContain('attention_output/lora_a');
+
+      const adapted = await valuesOf(model.predict(x) as tf.Tensor);
+      expect(worstError(adapted, start)).toBeGreaterThan(1e-2);
+      layer.mergeLora();
+      expectWithin('merged', await valuesOf(model.predict(x) as tf.Tensor), adapted, 1e-5);
+      expect(layer.trainableWeights.map(attentionWeightName)).toEqual(Object.keys(kernelsOnly));
+      expect(layer.getConfig().loraRank).toBeNull();
+      optimizer.dispose();
+      model.dispose();
+    });
+
+    it('hides keys that an embedding masks, of the query and of another value', async () => {
+      const [queryTokens, valueTokens] = [tfl.input({shape: [Sq]}), tfl.input({shape: [Sk]})];
+      const embedding = tfl.layers.embedding({inputDim: 10, outputDim: inputs, maskZero: true});
+      const [self, cross] = [flashMultiHeadAttention(sizes), flashMultiHeadAttention(sizes)];
+      const query = embedding.apply(queryTokens) as tfl.SymbolicTensor;
+      const value = embedding.apply(valueTokens) as tfl.SymbolicTensor;
+      const outputs = [self.apply([query, query]), cross.apply([query, value])] as tfl.SymbolicTensor[];
+      const model = tfl.model({inputs: [queryTokens, valueTokens], outputs});
+      randomizeWeights(self);
+      randomizeWeights(cross);
+      const queries = [
+        [1, 2, 3, 0, 0, 0],
+        [4, 5, 6, 7, 8, 9],
+      ];
+      const values = [
+        [1, 0, 0, 0, 0, 0, 0, 0, 0],
+        [9, 8, 7, 6, 5, 0, 0, 0, 0],
+      ];
+      const predicted = model.predict([tf.tensor2d(queries), tf.tensor2d(values)]) as tf.Tensor[];
+      const table = embedding.getWeights()[0];
+      const embedded = async (tokens: number[][]) => toHost(tf.gather(table, tf.tensor2d(tokens, undefined, 'int32')));
+      const [q, v] = [await embedded(queries), await embedded(values)];
+      const exact = [
+        exactAttention({
+          ...{query: q, value: q, key: q, weights: await weightsByName(self)},
+          isVisible: (b, _h, _i, j) => queries[b][j] !== 0,
+        }),
+        exactAttention({
+          ...{query: q, value: v, key: v, weights: await weightsByName(cross)},
+          isVisible: (b, _h, _i, j) => values[b][j] !== 0,
+        }),
+      ];
+      expectWithin('self-attention', await predicted[0].data(), exact[0], 1e-5);
+      expectWithin('cross-attention', await predicted[1].data(), exact[1], 1e-5);
+      model.dispose();
+      // The model counts as one user of it, and it has two.
+      embedding.dispose();
+    });
+
+    it('does not free an input that it is given twice and that another layer reads later', async () => {
+      const input = tfl.input({shape: [Sq, inputs]});
+      const x = tfl.layers.activation({activation: 'linear'}).apply(input) as tfl.SymbolicTensor;
+      const attended = flashMultiHeadAttention(sizes).apply([x, x, x]) as tfl.SymbolicTensor;
+      const outputs = tfl.layers.add().apply([attended, x]) as tfl.SymbolicTensor;
+      const model = tfl.model({inputs: input, outputs});
+      expect((model.predict(queryInput()) as tf.Tensor).shape).toEqual([B, Sq, inputs]);
+      model.dispose();
+    });
+
+    it('takes masks as keyword arguments', async () => {
+      const [x, value] = [queryInput(), valuesInput()];
+      const byInput = makeLayer({}, [x, value, value, maskOf('bool')]);
+      const byKeyword = makeLayer({}, [x, value]);
+      const expected = await valuesOf(byInput.apply([x, value, value, maskOf('bool')]) as tf.Tensor);
+      const actual = byKeyword.apply([x, value], {attentionMask: maskOf('float32')}) as tf.Tensor;
+      expect(await valuesOf(actual)).toEqual(expected);
+      byInput.dispose();
+      byKeyword.dispose();
+    });
+  },
+  onCpu,
+);
 
 describe('flashMultiHeadAttention refuses', () => {
   const refused: [Record<string, unknown>, RegExp][] = [
@@ -478,15 +493,7 @@ describe('flashMultiHeadAttention refuses', () => {
   }
 
   it("what is null or Keras's default is taken", () => {
-    const nothing = {
-      attentionAxes: [1],
-      kernelConstraint: null,
-      biasConstraint: null,
-      seed: null,
-      flashAttention: null,
-    };
-    expect(
-      new FlashMultiHeadAttention({...sizes, ...nothing} as FlashMultiHeadAttentionArgs).getConfig().seed,
-    ).toBeNull();
+    const nothing: object = {attentionAxes: [1], kernelConstraint: null, seed: null, flashAttention: null, scale: null};
+    expect(flashMultiHeadAttention({...sizes, ...nothing}).getConfig().seed).toBeNull();
   });
 });

@@ -46,6 +46,15 @@ describe('The example at', () => {
       'kaleidoscopeDense(',
       'monarchDense(',
       'monarchDense.fromDense(',
+      'fusedLayerNorm(',
+      'tokenEmbedding(',
+      'positionEmbedding(',
+      'layers.transformerBlock(',
+      'gpt(',
+      'gelu(',
+      'languageModelLoss(',
+      'generate(',
+      'generateTokens(',
     ]) {
       expect(code).toContain(`tf.${name}`);
     }
