@@ -37,8 +37,8 @@ export function bundlePage(entryPoint, folder) {
   });
 }
 
-/** The program that drives the page, as `run.mjs`. */
-export function bundleRunner(entryPoint, folder) {
+/** The program that drives the page, as `run.mjs`; `define` gives its globals that are known only now. */
+export function bundleRunner(entryPoint, folder, define = {}) {
   return build({
     entryPoints: [entryPoint],
     outfile: join(folder, 'run.mjs'),
@@ -46,6 +46,7 @@ export function bundleRunner(entryPoint, folder) {
     platform: 'node',
     format: 'esm',
     target: 'node20',
+    define,
     // It finds its own files by their place in its package, so it cannot be bundled.
     external: ['playwright-core'],
     logLevel: 'warning',

@@ -12,7 +12,7 @@ import type {Measurement} from '../measurement.js';
 import type {OpenBackend} from './backend.js';
 import {randomValues} from './random_values.js';
 import {ScheduledAdam} from './scheduled_adam.js';
-import {meanOf, textBatch} from './text_batch.js';
+import {heldOutLoss, type TextTask, trainSteps} from './text_training.js';
 
 const BLOCKS = 2;
 const HEAD_DEPTH = 64;
@@ -24,7 +24,6 @@ const DENSITY = 0.25;
 const STEPS_PER_READ = 10;
 /** So often the held-out loss is looked at, at equal distances; the last time is the end. */
 const HELD_OUT_LOOKS = 4;
-const HELD_OUT_BATCHES = 16;
 
 type TrainingRun = TrainingProblem & {contender: Contender};
 
@@ -33,6 +32,8 @@ export async function train(backend: OpenBackend, problem: TrainingRun): Promise
   const text = await readText();
   bytes.startCount();
   const model = new Transformer(problem);
+  const {batch, sequence} = problem;
+  const task: TextTask = {text, batch, sequence, loss: (inputs, targets) => model.loss(inputs, targets)};
   const optimizer = new ScheduledAdam({peakLearningRate: peakLearningRate(problem), steps: problem.steps});
 
   const losses: number[] = [];
@@ -40,18 +41,11 @@ export async function train(backend: OpenBackend, problem: TrainingRun): Promise
   const stepTimes: number[] = [];
   for (let step = 0; step < problem.steps; step += STEPS_PER_READ) {
     const start = performance.now();
-    const ofSteps = Array.from({length: STEPS_PER_READ}, (_, i) => {
-      optimizer.enterStep(step + i);
-      const {inputs, targets} = textBatch(problem, text, step + i, 'trained');
-      const loss = optimizer.minimize(() => model.loss(inputs, targets), true) as tf.Scalar;
-      tf.dispose([inputs, targets]);
-      return loss;
-    });
-    losses.push(await meanOf(ofSteps));
+    losses.push(await trainSteps(task, optimizer, step, STEPS_PER_READ));
     stepTimes.push((performance.now() - start) / STEPS_PER_READ);
     const steps = step + STEPS_PER_READ;
     const looks = (at: number) => Math.floor((at * HELD_OUT_LOOKS) / problem.steps);
-    if (looks(steps) > looks(step)) heldOut.push(await heldOutLoss(model, problem, text));
+    if (looks(steps) > looks(step)) heldOut.push(await heldOutLoss(task));
   }
   const memory = {peakBytes: bytes.peakBytes(), backendBytes: bytes.backendBytes()};
   await faults.check();
@@ -66,17 +60,6 @@ export async function train(backend: OpenBackend, problem: TrainingRun): Promise
 async function readText(): Promise<Uint8Array> {
   const response = await fetch('page.js');
   return new Uint8Array(await response.arrayBuffer()).map((byte) => (byte < VOCABULARY ? byte : 0));
-}
-
-function heldOutLoss(model: Transformer, problem: TrainingProblem, text: Uint8Array): Promise<number> {
-  return meanOf(
-    Array.from({length: HELD_OUT_BATCHES}, (_, i) => {
-      const {inputs, targets} = textBatch(problem, text, i, 'held out');
-      const loss = tf.tidy(() => model.loss(inputs, targets));
-      tf.dispose([inputs, targets]);
-      return loss;
-    }),
-  );
 }
 
 /**

@@ -1,0 +1,30 @@
+/** What the page of the pretraining and the program that drives it say to each other. */
+
+/** Of the model and its training. */
+export interface Settings {
+  layers: number;
+  heads: number;
+  width: number;
+  /** Longest text that the model sees, and the length of what it is trained on, in bytes. */
+  context: number;
+  batch: number;
+  steps: number;
+  /** The peak of the learning rate. */
+  rate: number;
+  /** Gives up early when it sees that the steps would take longer. */
+  minutes?: number;
+}
+
+export interface Assignment {
+  settings: Settings;
+  /** Of the text; goes into the model's metadata. */
+  sha256: string;
+  /** Of this library. */
+  libraryVersion: string;
+}
+
+export interface PretrainingPage {
+  describe(): Promise<{adapter: Record<string, string>; webglRenderer: string}>;
+  /** Trains, saves the model through `PUT model/…`, checks what it has saved, and logs how it goes. */
+  pretrain(assignment: Assignment): Promise<void>;
+}
