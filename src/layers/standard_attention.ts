@@ -3,15 +3,18 @@ import {
   add,
   cast,
   dropout,
+  greaterEqual,
+  lessEqual,
+  logicalAnd,
   matMul,
   mul,
+  range,
   reshape,
   softmax,
   sub,
   type Tensor,
   type Tensor4D,
   tanh,
-  tensor,
   transpose,
 } from '@tensorflow/tfjs-core';
 import type {FlashAttentionOptions} from '../ops/flash_attention.js';
@@ -46,15 +49,16 @@ export function standardAttention(q: Tensor4D, k: Tensor4D, v: Tensor4D, options
   const {scale = 1 / Math.sqrt(D), softcap = 0} = options;
   const byHead = (t: Tensor4D) => transpose(t, [0, 2, 1, 3]);
   // Queries of the heads that share a key head are further rows of it, so that no key is copied.
-  const rows = reshape(byHead(q), [B, Hk, (H / Hk) * Sq, D]);
-  let scores: Tensor = mul(matMul(rows, byHead(k), false, true), scale);
+  const rows = reshape(byHead(mul(q, scale)), [B, Hk, (H / Hk) * Sq, D]);
+  let scores: Tensor = matMul(rows, byHead(k), false, true);
   if (softcap > 0) scores = mul(tanh(mul(scores, 1 / softcap)), softcap);
   scores = reshape(scores, [B, H, Sq, Sk]);
 
   const visible = visibleKeys(options, [Sq, Sk]);
-  if (visible) scores = add(mul(scores, visible), mul(sub(1, visible), INVISIBLE));
+  if (visible) scores = add(scores, mul(sub(1, visible), INVISIBLE));
   let probabilities: Tensor = softmax(scores);
-  if (visible) probabilities = mul(probabilities, visible);
+  // Where no key is visible, softmax has shared out 1 among the invisible ones.
+  if (visible && !everyQuerySees(options, [Sq, Sk])) probabilities = mul(probabilities, visible);
   if (options.dropout) probabilities = dropout(probabilities, options.dropout.rate, undefined, options.dropout.seed);
   const output = matMul(reshape(probabilities, [B, Hk, (H / Hk) * Sq, Sk]), byHead(v));
   return byHead(reshape(output, [B, H, Sq, Dv]));
@@ -70,10 +74,19 @@ function visibleKeys(options: LayerAttentionOptions, lengths: [number, number]):
   return parts.length === 0 ? undefined : parts.reduce((all, part) => mul(all, part));
 }
 
+/** A band alone has the key at the end of its query's row, where there is one. */
+function everyQuerySees({layout, mask}: LayerAttentionOptions, [queries, keys]: [number, number]): boolean {
+  return !layout && !mask && queries <= keys;
+}
+
+/** Made on the backend: on the host, and sent to a GPU, it would take longer than the attention itself. */
 function band([queries, keys]: [number, number], left: number, right: number): Tensor {
-  const values = Float32Array.from({length: queries * keys}, (_, i) => {
-    const ahead = (i % keys) - Math.floor(i / keys) - (keys - queries);
-    return Number((left < 0 || ahead >= -left) && (right < 0 || ahead <= right));
-  });
-  return tensor(values, [queries, keys]);
+  const ahead = sub(range(0, keys), reshape(range(keys - queries, keys), [queries, 1]));
+  const parts: Tensor[] = [];
+  if (left >= 0) parts.push(greaterEqual(ahead, -left));
+  if (right >= 0) parts.push(lessEqual(ahead, right));
+  return cast(
+    parts.reduce((all, part) => logicalAnd(all, part)),
+    'float32',
+  );
 }
