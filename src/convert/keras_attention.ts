@@ -141,9 +141,7 @@ export async function loadLayersModel(
   const load = async () => {
     const artifacts = await (handler as Required<io.IOHandler>).load();
     const {modelTopology} = artifacts;
-    return modelTopology instanceof Object
-      ? {...artifacts, modelTopology: rewriteKerasAttention(modelTopology)}
-      : artifacts;
+    return modelTopology ? {...artifacts, modelTopology: rewriteKerasAttention(modelTopology)} : artifacts;
   };
   return loadWithTfjs({load}, options);
 }

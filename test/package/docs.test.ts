@@ -36,6 +36,8 @@ describe('The example at', () => {
       'blockSparseMatMul(',
       'blockSparseSoftmax(',
       'pixelflyDense(',
+      'layers.flashMultiHeadAttention(',
+      'loadLayersModel(',
       'butterflyMultiply(',
       'monarchMatMul(',
       'monarchProject(',

@@ -47,6 +47,15 @@ describe('The bundle for script tags', () => {
     expect(history.loss[1]).toBeLessThan(history.loss[0] as number);
   });
 
+  it('has a loadLayersModel that rewrites models and calls the one of tfjs', async () => {
+    const {tf} = (await load(frame, TFJS, FLASH)).window;
+    await tf.setBackend('cpu');
+    const layer = tf.layers.flashMultiHeadAttention({numHeads: 2, keyDim: 2, inputShape: [3, 4]});
+    const modelTopology = tf.sequential({layers: [layer]}).toJSON(null, false);
+    const loaded = await tf.loadLayersModel(tf.io.fromMemory({modelTopology}));
+    expect(loaded.layers[0]).toBeInstanceOf(tf.FlashMultiHeadAttention);
+  });
+
   it('adds the ops where tfjs-core is without layers', async () => {
     const {window, errors} = await load(frame, TFJS_CORE, FLASH);
     expect(errors).toEqual([]);
