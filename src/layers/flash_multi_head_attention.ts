@@ -271,7 +271,7 @@ export class FlashMultiHeadAttention extends layers.Layer {
       const named = this.named([inputs].flat() as Tensor[]);
       const {query, value = query, key = value} = named;
       for (const [name, x] of Object.entries({query, value, key})) assertRank3(name, x);
-      const {projections} = this.whenBuilt();
+      const projections = this.builtProjections();
       let q = this.heads(projections.query, query, this.numHeads);
       let k = this.heads(projections.key, key, this.numKvHeads);
       const v = this.heads(projections.value, value, this.numKvHeads);
@@ -291,7 +291,7 @@ export class FlashMultiHeadAttention extends layers.Layer {
   /** [B, S, H, Dv] → [B, S, out]. */
   private projectBack(attended: Tensor4D): Tensor3D {
     const [batch, length, heads, depth] = attended.shape;
-    const {projections} = this.whenBuilt();
+    const projections = this.builtProjections();
     const rows = projections.output.apply(reshape(attended, [batch * length, heads * depth]) as Tensor2D);
     return reshape(rows, [batch, length, rows.shape[1]]) as Tensor3D;
   }
@@ -337,7 +337,7 @@ export class FlashMultiHeadAttention extends layers.Layer {
   callWithCache(query: Tensor3D, cache: AttentionCache): Tensor3D {
     return tidy(() => {
       assertRank3('query', query);
-      const {projections} = this.whenBuilt();
+      const projections = this.builtProjections();
       const first = cache.length;
       let q = this.heads(projections.query, query, this.numHeads);
       let k = this.heads(projections.key, query, this.numKvHeads);
@@ -363,7 +363,7 @@ export class FlashMultiHeadAttention extends layers.Layer {
    * @throws Error if the layer was not built.
    */
   mergeLora(): void {
-    const {projections} = this.whenBuilt();
+    const projections = this.builtProjections();
     if (this.loraRank === 0) return;
     const all = Object.values(projections) as Projection[];
     for (const factor of all.flatMap((projection) => projection.merge())) factor.dispose();
@@ -374,8 +374,8 @@ export class FlashMultiHeadAttention extends layers.Layer {
     this.loraRank = 0;
   }
 
-  private whenBuilt(): {projections: Projections} {
-    return {projections: this.projections ?? fail(`layer ${this.name} must be built before it is used.`)};
+  private builtProjections(): Projections {
+    return this.projections ?? fail(`layer ${this.name} must be built before it is used.`);
   }
 
   override computeOutputShape(inputShape: Shape | Shape[]): Shape {
@@ -450,13 +450,12 @@ function positiveInteger(argument: string, value: number, most = Number.MAX_SAFE
   return value;
 }
 
-function assertSupported(args: FlashMultiHeadAttentionArgs): void {
-  const {attentionAxes, outputShape, ...others} = args as FlashMultiHeadAttentionArgs & Record<string, unknown>;
+function assertSupported(args: object): void {
+  const given = args as Record<string, unknown>;
   for (const argument of UNSUPPORTED_ARGUMENTS) {
-    if ((others as Record<string, unknown>)[argument] != null) {
-      fail(`${argument} is not supported, got ${JSON.stringify((others as Record<string, unknown>)[argument])}.`);
-    }
+    if (given[argument] != null) fail(`${argument} is not supported, got ${JSON.stringify(given[argument])}.`);
   }
+  const {attentionAxes, outputShape} = given;
   // Keras writes [1], the only axis of a sequence, into configurations of layers that were built.
   if (attentionAxes != null && String(attentionAxes) !== '1') {
     fail(`attentionAxes is not supported other than [1], got ${JSON.stringify(attentionAxes)}.`);

@@ -37,10 +37,11 @@ async function recomputed(model: LanguageModel, start: number[], count: number, 
 
 describeOnBackends('generate', () => {
   it('with caches gives the tokens of full recomputation, also past the context', async () => {
-    const model = makeModel({numKvHeads: 1, contextLength: 8});
-    const tokens = await generate(model, prompt, {maxTokens: 10, temperature: 0});
-    expect(tokens).toEqual(await recomputed(model, prompt, 10, 8));
-    expect(new Set(tokens).size).toBeGreaterThan(2);
+    // Few lengths, because a GPU compiles programs for each of them.
+    const model = makeModel({numKvHeads: 1, contextLength: 4});
+    const tokens = await generate(model, prompt.slice(0, 3), {maxTokens: 5, temperature: 0});
+    expect(tokens).toEqual(await recomputed(model, prompt.slice(0, 3), 5, 4));
+    expect(new Set(tokens).size).toBeGreaterThan(1);
     model.dispose();
   });
 });
