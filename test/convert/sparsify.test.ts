@@ -14,21 +14,10 @@ import {
 import {expectWithin} from '../attention_results.js';
 import {describeOnBackends, restoreBackendAfterwards} from '../backends.js';
 import {placesInKernel, spreadKernel} from '../layers/dense_twin.js';
+import {savedAndLoaded} from '../layers/saved_and_loaded.js';
 
 const normal = (shape: number[], seed: number) => tf.randomNormal(shape, 0, 1, 'float32', seed);
 const predict = (model: tfl.LayersModel, x: tf.Tensor) => (model.predict(x) as tf.Tensor).data();
-
-async function savedAndLoaded(model: tfl.LayersModel): Promise<tfl.LayersModel> {
-  let saved: tf.io.ModelArtifacts | undefined;
-  await model.save(
-    tf.io.withSaveHandler(async (artifacts) => {
-      saved = artifacts;
-      return {modelArtifactsInfo: {dateSaved: new Date(), modelTopologyType: 'JSON'}};
-    }),
-  );
-  const modelTopology = JSON.parse(JSON.stringify(saved?.modelTopology));
-  return tfl.loadLayersModel(tf.io.fromMemory({...saved, modelTopology}));
-}
 
 /** The matrix [in, units] of a structured layer, for sides of whole blocks. */
 async function kernelOf(layer: tfl.layers.Layer): Promise<tf.Tensor2D> {

@@ -6,6 +6,7 @@ import {butterflyLayout, sizesWithinBudget} from '../../src/layers/pixelfly_budg
 import {expectWithin, worstError} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {DenseTwin, exactPixelfly, pickBlocks, placesInKernel, spreadKernel, weightName} from './dense_twin.js';
+import {savedAndLoaded} from './saved_and_loaded.js';
 
 /** Sizes of a layer; blocks of 8 unless another size is given. */
 interface LayerCase extends Partial<PixelflyDenseArgs> {
@@ -166,15 +167,7 @@ describeOnBackends('pixelflyDense in a model', () => {
     const {model, layer} = makeModel({...layerCase, leading: [3], kernelRegularizer: 'l1l2', seed: 5});
     const x = normal([3, 40], 6);
     const before = model.predict(x) as tf.Tensor;
-    let saved: tf.io.ModelArtifacts | undefined;
-    await model.save(
-      tf.io.withSaveHandler(async (artifacts) => {
-        saved = artifacts;
-        return {modelArtifactsInfo: {dateSaved: new Date(), modelTopologyType: 'JSON'}};
-      }),
-    );
-    const json = JSON.parse(JSON.stringify(saved?.modelTopology));
-    const loaded = await tfl.loadLayersModel(tf.io.fromMemory({...saved, modelTopology: json}));
+    const loaded = await savedAndLoaded(model);
     const copy = loaded.layers[0] as PixelflyDense;
     expect(copy.getClassName()).toBe('PixelflyDense');
     expect(copy.getConfig()).toEqual(layer.getConfig());
