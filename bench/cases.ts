@@ -91,6 +91,8 @@ export type BenchCase = Problem & {
   contender: Contender;
   /** Use tfjs's own WebGPU device, with no optional feature, rather than the one of `registerFlashBackend`. */
   stockDevice: boolean;
+  /** Whether to tell where the time on the GPU goes. */
+  profile?: boolean;
   /** Tiles to take instead of those that tile_sizes.ts would choose, in a sweep. */
   tiles?: Partial<Record<SweptKernel, TileSizes>>;
 };
@@ -111,6 +113,10 @@ export interface Filter {
   causal: readonly boolean[];
   /** Keep only problems whose name contains this. */
   only?: string;
+  /** Of the models of kind 'gpt'. */
+  gptWidth?: number;
+  /** In a batch of kind 'gpt', where a single sequence has no more. */
+  gptTokens?: number;
 }
 
 /** What a table is about. */
@@ -213,8 +219,8 @@ function gpuSuite(filter: Filter) {
     }),
     ...gptProblems(filter, (backend) => filter.sizes ?? gptContextsOnGpu[backend], {
       layers: 4,
-      width: 1024,
-      tokens: gptTokensOnGpu,
+      width: filter.gptWidth ?? 1024,
+      tokens: filter.gptTokens ?? gptTokensOnGpu,
       blockSize: 64,
     }),
     ...gptMlpProblems(filter, filter.sizes ?? [512, 1024, 2048], {layers: 4, batch: 8, context: 1024, blockSize: 64}),

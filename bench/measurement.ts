@@ -23,6 +23,15 @@ export interface Measurement {
    * and of the last checked step.
    */
   errors: Record<string, number>;
+  /** Where the time on the GPU goes, if that was asked for. */
+  profile?: ProfileEntry[];
+}
+
+/** All dispatches of one call with the same pipeline. */
+export interface ProfileEntry {
+  label: string;
+  dispatches: number;
+  milliseconds: number;
 }
 
 /** Either a measurement or the reason why there is none. */

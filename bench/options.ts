@@ -10,6 +10,7 @@ export interface Options {
   limitSeconds?: number;
   allowSoftware: boolean;
   stockDevice: boolean;
+  profile: boolean;
   /** Folder of the results. */
   out: string;
   /** Goes into the names of the files. */
@@ -33,6 +34,8 @@ export const usage = `Usage: npm run bench -- [options]
   --allow-software       go on where GPU_FLAGS is set and yet a software GPU answers
   --out folder           where the results go
   --label text           goes into the names of their files
+  --profile              print where the time on the GPU goes, kernel by kernel (WebGPU)
+  --width n, --tokens n  of kind gpt: the model's width, and the tokens of a batch
   --tiles list           try these tiles of the WebGPU kernels (see bench/tile_sweep.ts), flashAttention only
 
 Environment: CHROME_BIN, the browser; GPU_FLAGS, its flags on a machine with a GPU (by default those of a software GPU).`;
@@ -56,6 +59,9 @@ export function readOptions(args: string[]): Options | 'help' {
       out: {type: 'string', default: 'bench-results'},
       label: {type: 'string'},
       tiles: {type: 'string'},
+      profile: {type: 'boolean', default: false},
+      width: {type: 'string'},
+      tokens: {type: 'string'},
     },
   });
   if (values.help) return 'help';
@@ -68,11 +74,14 @@ export function readOptions(args: string[]): Options | 'help' {
       passes: choices('pass', values.pass, passes),
       causal: choices('causal', values.causal, ['no', 'yes']).map((word) => word === 'yes'),
       only: values.only,
+      gptWidth: values.width === undefined ? undefined : numbers('width', values.width)[0],
+      gptTokens: values.tokens === undefined ? undefined : numbers('tokens', values.tokens)[0],
     },
     suite: values.suite === undefined ? undefined : choices('suite', values.suite, suiteNames)[0],
     limitSeconds: values.limit === undefined ? undefined : numbers('limit', values.limit)[0],
     allowSoftware: values['allow-software'],
     stockDevice: values['stock-device'],
+    profile: values.profile,
     out: values.out,
     label: values.label,
     tiles: values.tiles === undefined ? [] : readTiles(values.tiles),

@@ -30,6 +30,8 @@ export function bundlePage(entryPoint, folder) {
     format: 'iife',
     target: 'es2022',
     minify: true,
+    // A profile calls kernels by the names of tfjs's classes.
+    keepNames: true,
     // tfjs's packages put a CommonJS bundle first.
     mainFields: ['module', 'browser', 'main'],
     define: {global: 'globalThis'},

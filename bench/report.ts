@@ -13,7 +13,7 @@ import {
   type Problem,
   problemName,
 } from './cases.js';
-import type {Measurement, Outcome} from './measurement.js';
+import type {Measurement, Outcome, ProfileEntry} from './measurement.js';
 import {tilesName} from './tile_sweep.js';
 
 export interface CaseResult {
@@ -74,6 +74,17 @@ export function resultLine({benchCase, outcome}: CaseResult): string {
       ? []
       : [`${formatTime(milliseconds)} ms`, formatRate(benchCase, benchCase.contender, milliseconds)];
   return `${name}: ${[...time, `${formatMebi(peakBytes)} MiB`].join(', ')}`;
+}
+
+export function profileTable(entries: ProfileEntry[]): string {
+  const total = entries.reduce((sum, {milliseconds}) => sum + milliseconds, 0);
+  const lines = entries.map(({label, dispatches, milliseconds}) => [
+    label,
+    String(dispatches),
+    milliseconds.toFixed(3),
+    `${((100 * milliseconds) / total).toFixed(1)} %`,
+  ]);
+  return table(['kernel', 'dispatches', 'ms', `of ${total.toFixed(2)} ms`], lines);
 }
 
 /** A name for the adapter that can stand in a file name. */

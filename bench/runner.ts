@@ -21,7 +21,15 @@ import {
 } from './cases.js';
 import type {Outcome} from './measurement.js';
 import {type Options, readOptions, usage} from './options.js';
-import {adapterSlug, type CaseResult, markdownReport, type Run, resultLine, sweepReport} from './report.js';
+import {
+  adapterSlug,
+  type CaseResult,
+  markdownReport,
+  profileTable,
+  type Run,
+  resultLine,
+  sweepReport,
+} from './report.js';
 import {tilesName} from './tile_sweep.js';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -73,6 +81,7 @@ async function measureAll(session: BrowserSession, description: BrowserDescripti
       const result: CaseResult = {benchCase, outcome};
       results.push(result);
       console.log(resultLine(result));
+      if (outcome.ok && outcome.measurement.profile) console.log(profileTable(outcome.measurement.profile));
     }
     if (problem.kind === 'gpt') refuseUnequalLosses(results);
     run.results.push(...results);
@@ -92,9 +101,9 @@ function refuseUnequalLosses(results: CaseResult[]): void {
 }
 
 /** The contenders on a problem, or ours with each of the tiles to try. */
-function benchCases(problem: Problem, {stockDevice, tiles}: Options): BenchCase[] {
+function benchCases(problem: Problem, {stockDevice, profile, tiles}: Options): BenchCase[] {
   const contenders = contendersOf(problem);
-  if (tiles.length === 0) return contenders.map((contender) => ({...problem, contender, stockDevice}));
+  if (tiles.length === 0) return contenders.map((contender) => ({...problem, contender, stockDevice, profile}));
   return tiles.map(({kernel, tile}) => ({...problem, contender: contenders[0], stockDevice, tiles: {[kernel]: tile}}));
 }
 

@@ -7,6 +7,7 @@ import type {BenchPage, Measurement, Outcome} from '../measurement.js';
 import {attentionSubject} from './attention_subject.js';
 import {describeAdapter, type OpenBackend, openBackend} from './backend.js';
 import {gptSubject, peakOfAttention} from './gpt_subject.js';
+import {profileCall} from './gpu_profile.js';
 import {layerSubject, productSubject} from './matrix_subject.js';
 import {structuredSubject} from './structured_subject.js';
 import type {Subject} from './subject.js';
@@ -59,8 +60,9 @@ async function measureOn(backend: OpenBackend, benchCase: BenchCase): Promise<Me
   tf.dispose(results);
 
   const timing = benchCase.timed ? await timeCall(call) : {};
+  const profile = benchCase.profile ? {profile: await profileCall(call)} : {};
   await faults.check();
-  return {...timing, ...memory, ...ofAttention, errors};
+  return {...timing, ...memory, ...ofAttention, errors, ...profile};
 }
 
 function subjectOf(
