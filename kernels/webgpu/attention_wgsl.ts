@@ -29,8 +29,8 @@ export function variantKey(variant: AttentionVariant): string {
 }
 
 /** A shader whose uniforms are {@link paramsStruct}. */
-export function attentionShader(bindings: Binding[], body: string): Shader {
-  return makeShader(bindings, paramsStruct, body);
+export function attentionShader(bindings: Binding[], body: string, directives?: string): Shader {
+  return makeShader(bindings, paramsStruct, body, directives);
 }
 
 /** The score of a hidden key: so low that exp2 of its distance to any {@link FLOOR} is 0, yet finite. */

@@ -3,9 +3,9 @@ import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import type {KernelFunc, TensorInfo} from '@tensorflow/tfjs-core';
 import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
 import {attentionKernels} from '../attention_kernels.js';
-import {attentionSizes, shapeInOrder} from '../attention_sizes.js';
+import {type AttentionSizes, attentionSizes, shapeInOrder} from '../attention_sizes.js';
 import {attentionParams, attentionVariant} from './attention_params.js';
-import {variantKey} from './attention_wgsl.js';
+import {type AttentionVariant, variantKey} from './attention_wgsl.js';
 import {assertBuffersFit} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
 import {
@@ -14,7 +14,9 @@ import {
   flashAttentionSlopesBackward,
 } from './flash_attention_backward.js';
 import {forwardShader, forwardWorkgroupBytes} from './forward_wgsl.js';
+import {groupForwardBytes, groupForwardShader} from './group_forward_wgsl.js';
 import {makeHeadTable} from './head_table.js';
+import {chooseGroupTile, groupedWork} from './lane_group_tiles.js';
 import {liveTilesOf, summedToBias, withinBindings} from './live_tiles.js';
 import {chooseTile} from './tile_sizes.js';
 
@@ -26,9 +28,7 @@ const flashAttention: KernelFunc = (call) => {
   assertBuffersFit(backend.device, inputs, sizes);
   const {batch, heads, queries, valueDepth} = sizes;
   const variant = attentionVariant(inputs, attrs, sizes);
-  const tile = chooseTile(backend.device, 'forward', [sizes.depth, valueDepth], (candidate) =>
-    forwardWorkgroupBytes(variant, candidate),
-  );
+  const {tile, makeShader} = forwardOn(backend.device, variant, attrs, sizes);
   const rowTiles = Math.ceil(queries / tile.rows);
   const params = attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0});
 
@@ -37,7 +37,7 @@ const flashAttention: KernelFunc = (call) => {
   const softmaxStats = backend.makeTensorInfo([batch, heads, queries, 2], 'float32');
   dispatch(backend, {
     key: `attention forward ${variantKey(variant)} ${JSON.stringify(tile)}`,
-    makeShader: () => forwardShader(variant, tile),
+    makeShader,
     tensors: {
       ...inputs,
       heads: table,
@@ -51,6 +51,18 @@ const flashAttention: KernelFunc = (call) => {
   if (table) backend.disposeData(table.dataId);
   return [output, softmaxStats] as TensorInfo[];
 };
+
+/** The kernel that a device takes, and its tile. */
+function forwardOn(device: GPUDevice, variant: AttentionVariant, attrs: FlashAttentionAttrs, sizes: AttentionSizes) {
+  const groupTile = chooseGroupTile(device, 'forward', groupedWork(variant, attrs, sizes, 'queries'), (tile) =>
+    groupForwardBytes(variant, tile),
+  );
+  if (groupTile) return {tile: groupTile, makeShader: () => groupForwardShader(variant, groupTile)};
+  const tile = chooseTile(device, 'forward', [sizes.depth, sizes.valueDepth], (candidate) =>
+    forwardWorkgroupBytes(variant, candidate),
+  );
+  return {tile, makeShader: () => forwardShader(variant, tile)};
+}
 
 export const webgpuKernels = attentionKernels('webgpu', {
   forward: withinBindings(flashAttention),

@@ -8,7 +8,9 @@ import {type AttentionVariant, variantKey} from './attention_wgsl.js';
 import {type BiasShape, biasGradientShader} from './bias_gradient_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
+import {groupGradientBytes, groupKeyValueGradientShader, groupQueryGradientShader} from './group_gradients_wgsl.js';
 import {type KeyValueOutputs, keyValueGradientShader} from './key_value_gradient_wgsl.js';
+import {chooseGroupTile, type GroupTile, groupedWork} from './lane_group_tiles.js';
 import {liveTilesOf} from './live_tiles.js';
 import {queryGradientShader} from './query_gradient_wgsl.js';
 import {makeRowStats} from './row_stats.js';
@@ -47,12 +49,16 @@ export const flashAttentionBackward: KernelFunc = (call) =>
   withStats(call, (backward) => [makeDq(backward), ...makeDkDv(backward)]);
 
 function makeDq({backend, inputs, attrs, sizes, variant, stats}: Backward): TensorInfo {
-  const tile = tileOf(backend, 'queryGradient', variant);
+  const groupTile = groupTileOf(backend, 'queryGradient', variant, attrs, sizes);
+  const tile = groupTile ?? tileOf(backend, 'queryGradient', variant);
   const rowTiles = Math.ceil(sizes.queries / tile.rows);
   const dq = backend.makeTensorInfo(inputs.q.shape, 'float32');
   dispatch(backend, {
     key: `attention dQ ${variantKey(variant)} ${JSON.stringify(tile)}`,
-    makeShader: () => queryGradientShader(variant, tile),
+    makeShader: () =>
+      groupTile
+        ? groupQueryGradientShader(variant, groupTile)
+        : queryGradientShader(variant, tileOf(backend, 'queryGradient', variant)),
     tensors: {...inputs, stats, liveTiles: liveTilesOf(backend, attrs, sizes, 'queries', tile), dq},
     uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0}),
     workgroups: rowTiles * sizes.batch * sizes.heads,
@@ -61,14 +67,18 @@ function makeDq({backend, inputs, attrs, sizes, variant, stats}: Backward): Tens
 }
 
 function makeDkDv({backend, inputs, attrs, sizes, variant, stats}: Backward): [TensorInfo, TensorInfo] {
-  const tile = tileOf(backend, 'keyValueGradient', variant);
+  const groupTile = groupTileOf(backend, 'keyValueGradient', variant, attrs, sizes);
+  const tile = groupTile ?? tileOf(backend, 'keyValueGradient', variant);
   const rowTiles = Math.ceil(sizes.keys / tile.rows);
   const dk = backend.makeTensorInfo(inputs.k.shape, 'float32');
   const dv = backend.makeTensorInfo(inputs.v.shape, 'float32');
   for (const outputs of keyValuePasses(backend.device, variant)) {
     dispatch(backend, {
       key: `attention dK dV ${JSON.stringify(outputs)} ${variantKey(variant)} ${JSON.stringify(tile)}`,
-      makeShader: () => keyValueGradientShader(variant, tile, outputs),
+      makeShader: () =>
+        groupTile
+          ? groupKeyValueGradientShader(variant, groupTile, outputs)
+          : keyValueGradientShader(variant, tileOf(backend, 'keyValueGradient', variant), outputs),
       tensors: {...inputs, stats, liveTiles: liveTilesOf(backend, attrs, sizes, 'keys', tile), dk, dv},
       uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0}),
       workgroups: rowTiles * sizes.batch * sizes.keyHeads,
@@ -142,6 +152,18 @@ function makeBiasGradient(
     const total: Tensor = axes.length > 0 ? sum(partialTensor, axes) : partialTensor;
     return reshape(total, outputShape);
   });
+}
+
+/** The tile of the kernel for wide subgroups, where the device takes that. */
+function groupTileOf(
+  {device}: WebGPUBackend,
+  kernel: 'queryGradient' | 'keyValueGradient',
+  variant: AttentionVariant,
+  attrs: FlashAttentionAttrs,
+  sizes: AttentionSizes,
+): GroupTile | undefined {
+  const work = groupedWork(variant, attrs, sizes, kernel === 'queryGradient' ? 'queries' : 'keys');
+  return chooseGroupTile(device, kernel, work, (tile) => groupGradientBytes(variant, tile));
 }
 
 function tileOf(backend: WebGPUBackend, kernel: TiledKernel, variant: AttentionVariant): TileSizes {

@@ -5,7 +5,7 @@ import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_n
 import type {AttentionSizes} from '../attention_sizes.js';
 import {asTensor} from '../fallback/as_tensor.js';
 import {liveTilesTable} from '../layout_tables.js';
-import type {TileSizes} from './tile_sizes.js';
+import type {TileArea} from './live_tiles_wgsl.js';
 
 /** The live tiles of a kernel with this tile; undefined where the call has no layout. */
 export function liveTilesOf(
@@ -13,7 +13,7 @@ export function liveTilesOf(
   {layout}: FlashAttentionAttrs,
   {queries, keys}: AttentionSizes,
   rowsAre: 'queries' | 'keys',
-  {rows, columns}: TileSizes,
+  {rows, columns}: TileArea,
 ): TensorInfo | undefined {
   if (!layout) return undefined;
   const [down, across] = rowsAre === 'queries' ? [queries, keys] : [keys, queries];

@@ -4,7 +4,12 @@
  */
 import type {AttentionVariant} from './attention_wgsl.js';
 import type {Binding} from './shader.js';
-import type {TileSizes} from './tile_sizes.js';
+
+/** What a kernel takes of the score matrix at once. */
+export interface TileArea {
+  rows: number;
+  columns: number;
+}
 
 /** What a shader is compiled for. */
 export interface LayoutVariant {
@@ -17,7 +22,7 @@ export function liveTilesBinding({layout}: AttentionVariant): Binding[] {
 }
 
 /** Whether tiles may hold dead blocks beside live ones: not where each lies within one block. */
-function mixesBlocks({layout}: AttentionVariant, tile: TileSizes): boolean {
+function mixesBlocks({layout}: AttentionVariant, tile: TileArea): boolean {
   const isMultiple = layout?.blockSize.every((size) => size % tile.rows === 0 && size % tile.columns === 0);
   return layout !== undefined && !isMultiple;
 }
@@ -63,7 +68,7 @@ fn hasLiveBlock(head: Head, query: i32, queryEnd: i32, key: i32, keyEnd: i32) ->
  */
 export function overColumnTiles(
   {layout}: AttentionVariant,
-  tile: TileSizes,
+  tile: TileArea,
   rowStart: string,
   columnStart: string,
   [first, end]: [string, string],
@@ -92,6 +97,6 @@ export function overColumnTiles(
 }
 
 /** Hides dead blocks in a quad of scores, where the tile has some. Needs `hasDead`. */
-export function hideDeadIn(variant: AttentionVariant, tile: TileSizes, hide: string): string {
+export function hideDeadIn(variant: AttentionVariant, tile: TileArea, hide: string): string {
   return mixesBlocks(variant, tile) ? `if (hasDead) { ${hide} }` : '';
 }

@@ -88,15 +88,19 @@ function writeColumnQuad(tile: TileSizes, quads: number, inner: string, quad: st
 }
 
 /**
- * Runs `body` once for each of `count` work items, spread over the workgroup; the item's number is `item`. Few rounds are
- * unrolled for GPUs; software takes longer to compile them than it gains.
+ * Runs `body` once for each of `count` work items, spread over the workgroup; the item's number is `item`. Up to
+ * `mostUnrolled` rounds are unrolled.
  */
-function spread(tile: TileSizes, count: number, body: string): string {
-  const {threads} = threadGrid(tile);
-  if (tile.layout === 'packed' && count % threads === 0 && count / threads <= 4) {
+export function spread(threads: number, count: number, mostUnrolled: number, body: string): string {
+  if (count % threads === 0 && count / threads <= mostUnrolled) {
     return lines(count / threads, (i) => `{ let item = ${i * threads}u + localIndex;\n${body} }`);
   }
   return `for (var item = localIndex; item < ${count}u; item += ${threads}u) {\n${body}\n}`;
+}
+
+/** Few rounds are unrolled for GPUs; software takes longer to compile them than it gains. */
+function spreadOverTile(tile: TileSizes, count: number, body: string): string {
+  return spread(threadGrid(tile).threads, count, tile.layout === 'packed' ? 4 : 0, body);
 }
 
 /** A matrix in a storage buffer: `load(row, quad)` gives four neighbouring elements, 0 outside the matrix. */
@@ -106,7 +110,7 @@ export interface Source {
 
 /** Loads a chunk of `quads` quads from rows rowStart, rowStart + 1, … into row memory. */
 export function loadRows(tile: TileSizes, memory: RowMemory, source: Source, rowStart: string, quadStart: string) {
-  return spread(
+  return spreadOverTile(
     tile,
     tile.rows * memory.quads,
     `let slot = item / ${memory.quads}u;
@@ -124,7 +128,7 @@ export function loadRowsTransposed(tile: TileSizes, memory: RowMemory, source: S
   const {threadsDown} = threadGrid(tile);
   // The slot of the row, the inverse of rowOfSlot.
   const slotOf = (row: string) => `(${row}) % ${tile.threadRows}u * ${threadsDown}u + (${row}) / ${tile.threadRows}u`;
-  return spread(
+  return spreadOverTile(
     tile,
     rowQuads * memory.quads,
     `let rowGroup = item % ${rowQuads}u;
@@ -163,7 +167,7 @@ export function loadColumnsTransposed(
   const load = (column: string, inner: string) => source.load(`${columnStart} + ${column}`, `${quadStart} + ${inner}`);
   if (tile.layout === 'packed') {
     const {threadsAcross} = threadGrid(tile);
-    return spread(
+    return spreadOverTile(
       tile,
       tile.columns * innerQuads,
       `let slot = item / ${innerQuads}u;
@@ -174,7 +178,7 @@ columnMemory[slot * ${transposedStride(tile, innerQuads)}u + inner] = ${load('co
     );
   }
   const columnQuads = tile.columns / 4;
-  return spread(
+  return spreadOverTile(
     tile,
     columnQuads * innerQuads,
     `let quad = item % ${columnQuads}u;
@@ -223,7 +227,7 @@ function readPackedColumns(
 
 /** Loads `innerCount` rows of the source as they are, `quads` quads wide, into column memory. */
 export function loadColumns(tile: TileSizes, source: Source, innerStart: string, innerCount: number, quads: number) {
-  return spread(
+  return spreadOverTile(
     tile,
     innerCount * quads,
     `let inner = item / ${quads}u;

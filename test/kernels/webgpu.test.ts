@@ -2,8 +2,10 @@
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '@tensorflow/tfjs-core';
 import type {BlockDiagonalSizes} from '../../kernels/block_diagonal_sizes.js';
+import type {AttentionVariant} from '../../kernels/webgpu/attention_wgsl.js';
 import {butterflyPasses, butterflyTileBits} from '../../kernels/webgpu/butterfly_passes.js';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
+import {chooseGroupTile, smallestSubgroup} from '../../kernels/webgpu/lane_group_tiles.js';
 import {chooseDenseProductTile, denseProductTable, productTable, tileTable} from '../../kernels/webgpu/tile_sizes.js';
 import {
   BlockLayout,
@@ -14,7 +16,7 @@ import {
   registerFlashBackend,
 } from '../../src/index.js';
 import type {BlockDiagonalMatMulAttrs} from '../../src/kernel_names.js';
-import {type AttentionCase, describeCase} from '../attention_cases.js';
+import {type AttentionCase, attentionCases, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {expectProductsRight} from '../block_diagonal_results.js';
@@ -48,6 +50,13 @@ const gpuCases: AttentionCase[] = [
     keyLengths: [90, 53],
     dropout: {rate: 0.17, seed: 7},
   },
+];
+
+/** As above, and rows that take the lanes of a group unevenly, blocks smaller than a tile, and a few queries. */
+const laneGroupCases: AttentionCase[] = [
+  ...gpuCases,
+  {...base, Sq: 3, Sk: 150, D: 80, Dv: 40, causal: true},
+  {...base, Sq: 150, Sk: 140, D: 64, Dv: 64, causal: true, layout: {blockSize: [32, 16], density: 0.4, perHead: true}},
 ];
 
 /** Every mode, and in their gradients every pair of operands as they are stored and transposed. */
@@ -91,6 +100,17 @@ function useFlashBackend(): void {
     tf.registerBackend('webgpu', ownFactory, 3);
     await tf.setBackend('webgpu');
   });
+}
+
+/** With lane groups on devices whose SIMD groups have so many lanes. */
+async function withSmallestSubgroup(size: number, body: () => Promise<void>): Promise<void> {
+  const real = smallestSubgroup.size;
+  smallestSubgroup.size = size;
+  try {
+    await body();
+  } finally {
+    smallestSubgroup.size = real;
+  }
 }
 
 /** With these tiles for every device. */
@@ -227,6 +247,80 @@ describeOnBackends(
       });
       expect(tf.memory().numTensors).toBe(numTensors);
       expect(tf.memory().numDataBuffers).toBe(numDataBuffers);
+    });
+  },
+  onWebgpu,
+);
+
+describeOnBackends(
+  'WebGPU attention of lane groups',
+  () => {
+    useFlashBackend();
+
+    // SIMD groups of four lanes, as those of a software GPU, hold the narrowest lane groups; wider ones need a GPU.
+    for (const attentionCase of FULL_GRID ? [...laneGroupCases, ...attentionCases] : laneGroupCases) {
+      it(`is right on the lanes that there are: ${describeCase(attentionCase)}`, () =>
+        withSmallestSubgroup(4, () => expectRight(attentionCase)));
+    }
+
+    it('is for devices with wide SIMD groups', () => {
+      const variant = {
+        ...base,
+        depth: 64,
+        valueDepth: 64,
+        order: 'BHSD',
+        bias: false,
+        mask: false,
+        headTable: false,
+      } as const;
+      const work = {variant: {...variant, softcap: false, dropout: false}, rows: 4096, matrices: 32};
+      const device = (subgroupMinSize: number, features: string[]) => {
+        const limits = {maxComputeWorkgroupStorageSize: 16384};
+        return {adapterInfo: {subgroupMinSize}, features: new Set(features), limits} as unknown as GPUDevice;
+      };
+      const choose = (gpu: GPUDevice) => chooseGroupTile(gpu, 'forward', work, () => 0);
+      expect(choose(device(32, []))).toBeUndefined();
+      expect(choose(device(16, ['subgroups']))).toBeUndefined();
+      expect(choose(device(32, ['subgroups']))).toEqual({lanes: 4, threads: 128, rows: 128, columns: 32, unrolled: 8});
+    });
+
+    it('gives a lane no more of a row than its registers hold, and a small problem smaller workgroups', () => {
+      const of = (depth: number, rows: number) => {
+        const variant = {depth, valueDepth: 16} as AttentionVariant;
+        const gpu = {
+          adapterInfo: {subgroupMinSize: 32},
+          features: new Set(['subgroups']),
+          limits: {maxComputeWorkgroupStorageSize: 49152},
+        } as unknown as GPUDevice;
+        return (['forward', 'keyValueGradient'] as const).map((kernel) => {
+          const tile = chooseGroupTile(gpu, kernel, {variant, rows, matrices: 2}, () => 0);
+          return [tile?.lanes, tile?.threads];
+        });
+      };
+      expect(of(32, 1e6)).toEqual([
+        [4, 128],
+        [4, 128],
+      ]);
+      expect(of(64, 1e6)).toEqual([
+        [4, 128],
+        [8, 128],
+      ]);
+      expect(of(128, 1e6)).toEqual([
+        [8, 128],
+        [16, 128],
+      ]);
+      expect(of(256, 1e6)).toEqual([
+        [16, 128],
+        [32, 128],
+      ]);
+      expect(of(64, 8192)).toEqual([
+        [4, 64],
+        [8, 128],
+      ]);
+      expect(of(64, 100)).toEqual([
+        [4, 32],
+        [8, 32],
+      ]);
     });
   },
   onWebgpu,

@@ -1,0 +1,191 @@
+/**
+ * WGSL of the forward kernel for devices with wide subgroups: what forward_wgsl.ts does, with the rows of a tile spread
+ * over lane groups (lane_groups_wgsl.ts). Queries and the output stay in registers; keys and values pass through workgroup
+ * memory.
+ */
+import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
+import {
+  type AttentionVariant,
+  attentionShader,
+  dropoutFunction,
+  FLOOR,
+  headBase,
+  headFunctions,
+  LOG2_E,
+  loadFunction,
+  operandBinding,
+  operandSource,
+  optionalBindings,
+  scoreFunctions,
+  storeFunction,
+} from './attention_wgsl.js';
+import type {GroupTile} from './lane_group_tiles.js';
+import {
+  columnMemoryBytes,
+  columnsAtOnce,
+  declareColumns,
+  declareRows,
+  eachRegister,
+  enterGroup,
+  enterSubgroup,
+  groupDirectives,
+  keepRows,
+  loadColumnTile,
+  overColumns,
+  partialDot,
+  readColumn,
+  spreadOverGroup,
+  storeGroupRows,
+  sumOverGroup,
+} from './lane_groups_wgsl.js';
+import {hideDeadIn, layoutFunctions, liveTilesBinding, overColumnTiles} from './live_tiles_wgsl.js';
+import {elementFunctions} from './score_elements_wgsl.js';
+import {entryPoint, type Shader} from './shader.js';
+import {lines, range} from './tile_wgsl.js';
+
+/** Bytes of workgroup memory that the kernel takes with this tile. */
+export function groupForwardBytes({depth, valueDepth}: AttentionVariant, tile: GroupTile): number {
+  return columnMemoryBytes(tile, depth) + columnMemoryBytes(tile, valueDepth);
+}
+
+export function groupForwardShader(variant: AttentionVariant, tile: GroupTile): Shader {
+  const {depth, valueDepth} = variant;
+  const keys = {name: 'keyMemory', depth};
+  const values = {name: 'valueMemory', depth: valueDepth};
+  const body = `
+${declareColumns(tile, keys)}
+${declareColumns(tile, values)}
+${loadFunction(variant, 'q')}
+${loadFunction(variant, 'k')}
+${loadFunction(variant, 'v')}
+${storeFunction(variant, 'output')}
+${headFunctions(variant, 'heads')}
+${scoreFunctions(variant)}
+${dropoutFunction(variant)}
+${layoutFunctions(variant)}
+${elementFunctions(variant)}
+${entryPoint(
+  tile.threads,
+  `
+  if (workgroup >= params.batch * params.heads * params.rowTiles) { return; }
+  // Under a causal mask the last queries see the most keys: longest first fills the GPU evenly.
+  let rowStart = (params.rowTiles - 1u - workgroup % params.rowTiles) * ${tile.rows}u;
+  let batchHead = workgroup / params.rowTiles;
+  let head = makeHead(batchHead / params.heads, batchHead % params.heads);
+  let qBase = ${headBase(variant, 'q', 'head.batch', 'head.head')};
+  let kBase = ${headBase(variant, 'k', 'head.batch', 'head.keyHead')};
+  let vBase = ${headBase(variant, 'v', 'head.batch', 'head.keyHead')};
+  let queryLimit = u32(head.queryLength);
+  let keyLimit = u32(head.keyLength);
+  let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
+  let firstKey = u32(seen.x);
+  let endKey = u32(max(seen.y, 0));
+  ${enterGroup(tile)}
+  ${enterSubgroup(tile)}
+  let seenBySubgroup = visibleKeys(head, i32(subgroupFirst), i32(subgroupLast));
+
+  // Of the own row: over all columns, and over the own ones.
+  var maximum = f32(${FLOOR});
+  var sum = 0.0;
+  ${keepRows(tile, depth, 'q', operandSource('q', 'qBase', 'queryLimit'))}
+  ${declareRows(tile, valueDepth, 'o')}
+
+  ${overColumnTiles(
+    variant,
+    tile,
+    'rowStart',
+    'columnStart',
+    ['firstKey', 'endKey'],
+    `
+    workgroupBarrier();
+    ${loadColumnTile(tile, keys, operandSource('k', 'kBase', 'keyLimit'))}
+    ${loadColumnTile(tile, values, operandSource('v', 'vBase', 'keyLimit'))}
+    workgroupBarrier();
+    if (i32(columnStart) < seenBySubgroup.y && i32(columnStart) + ${tile.columns} > seenBySubgroup.x) {
+      let hidden = hasHidden(head, i32(subgroupFirst), i32(subgroupLast) + 1, i32(columnStart), i32(columnStart) + ${tile.columns});
+      for (var column = 0u; column < ${tile.columns}u; column += ${tile.unrolled}u) {
+        ${columnsOfTurn(variant, tile)}
+      }
+    }`,
+  )}
+
+  ${overColumns(tile, 'sum', (a, b) => `${a} + ${b}`)}
+  // The largest term of a sum is exp2(0), so only a row that saw nothing has less; NaN is not less than anything.
+  let visible = !(sum < 0.5) & (ownRow < queryLimit);
+  let factor = select(0.0, 1.0 / sum, visible);
+  ${spreadOverGroup('factor', 'factor', 0)}
+  let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
+  ${storeGroupRows(
+    tile,
+    valueDepth,
+    'params.queries',
+    // Not 0 · o, which may be NaN.
+    (row, quad, j, n) =>
+      `store_output(oBase, ${row}, ${quad}, select(vec4f(), o${j}_${n} * factor${j}, factor${j} != 0.0));`,
+  )}
+  if (ownColumn == 0u && ownRow < params.queries) {
+    let reference = maximum * ${Math.LN2};
+    // With the reference as the backward kernels will read it.
+    let total = sum * exp2(maximum - reference * ${LOG2_E});
+    softmaxStats[head.index * params.queries + ownRow] =
+      select(vec2f(${LOWEST_FLOAT32}, 1.0), vec2f(reference, total), visible);
+  }`,
+  ['@builtin(subgroup_size) subgroupSize: u32'],
+)}`;
+
+  return attentionShader(
+    [
+      operandBinding(variant, 'q', 'read'),
+      operandBinding(variant, 'k', 'read'),
+      operandBinding(variant, 'v', 'read'),
+      ...optionalBindings(variant),
+      ...(variant.headTable ? [{name: 'heads', access: 'read', element: 'vec4f'} as const] : []),
+      ...liveTilesBinding(variant),
+      operandBinding(variant, 'output', 'read_write'),
+      {name: 'softmaxStats', access: 'read_write', element: 'vec2f'},
+    ],
+    body,
+    groupDirectives,
+  );
+}
+
+/** The columns of one turn: their scores, softmax with the maximum of all of them, and the weighted sum of the values. */
+function columnsOfTurn(variant: AttentionVariant, tile: GroupTile): string {
+  const {depth, valueDepth} = variant;
+  const atOnce = columnsAtOnce(tile);
+  const exchanges = range(tile.unrolled / atOnce);
+  const ownKey = (t: number) => `(columnStart + column + ${t * atOnce}u + ownColumn)`;
+  const score = (t: number) => `
+    ${lines(atOnce, (c) => readColumn(tile, {name: 'keyMemory', depth}, `k${t}_${c}`, `(column + ${t * atOnce}u)`, c))}
+    ${lines(atOnce, (c) => lines(4, (j) => partialDot(tile, depth, `part${t}_${c}_${j}`, `q${j}`, `k${t}_${c}`)))}
+    ${sumOverGroup(tile, `dot${t}`, (c, j) => `part${t}_${c}_${j}`)}
+    var s${t} = scoreOf(head, dot${t}, i32(ownRow), i32${ownKey(t)});
+    if (hidden) { s${t} = hideIfInvisible(head, s${t}, i32(ownRow), i32${ownKey(t)}); }
+    ${hideDeadIn(variant, tile, `s${t} = hideIfDead(head, s${t}, i32(ownRow), i32${ownKey(t)});`)}`;
+  const weigh = (t: number, c: number) => `{
+    ${spreadOverGroup('p', `s${t}`, c)}
+    ${readColumn(tile, {name: 'valueMemory', depth: valueDepth}, 'v', `(column + ${t * atOnce}u)`, c)}
+    ${eachRegister(tile, valueDepth, (j, n) => `o${j}_${n} = fma(vec4f(p${j}), v_${n}, o${j}_${n});`)}
+  }`;
+  return `
+    ${exchanges.map(score).join('\n')}
+    var newMaximum = ${exchanges.reduce((largest, t) => `max(${largest}, s${t})`, 'maximum')};
+    ${overColumns(tile, 'newMaximum', (a, b) => `max(${a}, ${b})`)}
+    let rescale = exp2(maximum - newMaximum);
+    maximum = newMaximum;
+    sum *= rescale;
+    ${spreadOverGroup('rescale', 'rescale', 0)}
+    // After the first tiles a maximum seldom grows.
+    if (any(vec4f(rescale0, rescale1, rescale2, rescale3) != vec4f(1.0))) {
+      ${eachRegister(tile, valueDepth, (j, n) => `o${j}_${n} *= rescale${j};`)}
+    }
+    ${exchanges
+      .map(
+        (t) => `
+    s${t} = exp2(s${t} - maximum);
+    sum += s${t};
+    ${variant.dropout ? `s${t} *= keepOfElement(head, ownRow, ${ownKey(t)});` : ''}`,
+      )
+      .join('\n')}
+    ${exchanges.map((t) => lines(atOnce, (c) => weigh(t, c))).join('\n')}`;
+}

@@ -1,0 +1,96 @@
+/** Which devices take the attention kernels of lane_groups_wgsl.ts, and how these cut up the score matrix there. */
+import type {FlashAttentionAttrs} from '../../src/kernel_names.js';
+import type {AttentionSizes} from '../attention_sizes.js';
+import type {AttentionVariant} from './attention_wgsl.js';
+import type {TiledKernel} from './tile_sizes.js';
+
+/** How one workgroup cuts up the score matrix. */
+export interface GroupTile {
+  /** G: lanes that share four rows; 4, 8, 16 or 32. */
+  lanes: number;
+  /** Invocations of a workgroup. */
+  threads: number;
+  /** Rows of a workgroup, 4·threads / lanes: queries, or keys in the kernel that makes dK and dV. */
+  rows: number;
+  /** Columns in workgroup memory at once: keys, or queries in the kernel that makes dK and dV. */
+  columns: number;
+  /** Columns of one turn of the loop over them, at least those that a group takes at once. */
+  unrolled: number;
+}
+
+export type GroupedKernel = Exclude<TiledKernel, 'biasGradient'>;
+
+/** What a kernel's tile is made from: the one place to tune. */
+interface Shape {
+  threads: number;
+  /** Of each operand: more take too many registers, fewer too many shuffles. */
+  mostQuadsPerLane: number;
+  unrolled: number;
+}
+
+export const groupShapes: Record<GroupedKernel, Shape> = {
+  forward: {threads: 128, mostQuadsPerLane: 4, unrolled: 8},
+  queryGradient: {threads: 128, mostQuadsPerLane: 4, unrolled: 1},
+  keyValueGradient: {threads: 128, mostQuadsPerLane: 2, unrolled: 8},
+};
+
+/** Workgroup memory of a workgroup: with more, too few of them share a processor. */
+const MOST_BYTES = 17 * 1024;
+
+/**
+ * Devices must have subgroups of at least so many lanes. Narrower SIMD groups have fewer registers for each lane than
+ * these kernels take.
+ */
+export const smallestSubgroup = {size: 32};
+
+/** What a kernel goes over. */
+export interface GroupedWork {
+  variant: AttentionVariant;
+  /** Rows of each score matrix, and how many matrices there are. */
+  rows: number;
+  matrices: number;
+  /** Rows of a layout's blocks. */
+  blockRows?: number;
+}
+
+export function groupedWork(
+  variant: AttentionVariant,
+  {layout}: FlashAttentionAttrs,
+  {batch, heads, keyHeads, queries, keys}: AttentionSizes,
+  rowsAre: 'queries' | 'keys',
+): GroupedWork {
+  return rowsAre === 'queries'
+    ? {variant, rows: queries, matrices: batch * heads, blockRows: layout?.blockSize[0]}
+    : {variant, rows: keys, matrices: batch * keyHeads, blockRows: layout?.blockSize[1]};
+}
+
+/** Fewer workgroups leave parts of a large GPU without work. */
+const ENOUGH_WORKGROUPS = 256;
+/** A subgroup. */
+const FEWEST_THREADS = 32;
+
+/**
+ * The tile of a kernel; undefined where the device, or the head dimension, is not for it. `bytesOf` says what workgroup
+ * memory the kernel takes with a tile.
+ */
+export function chooseGroupTile(
+  {features, adapterInfo, limits}: GPUDevice,
+  kernel: GroupedKernel,
+  {variant: {depth, valueDepth}, rows, matrices, blockRows = rows}: GroupedWork,
+  bytesOf: (tile: GroupTile) => number,
+): GroupTile | undefined {
+  const subgroup: number = adapterInfo?.subgroupMinSize ?? 0;
+  if (!features.has('subgroups') || subgroup < smallestSubgroup.size) return undefined;
+  const {mostQuadsPerLane, unrolled, ...shape} = groupShapes[kernel];
+  let lanes = 4;
+  while (2 * lanes <= Math.min(subgroup, 32) && lanes * mostQuadsPerLane * 4 < Math.max(depth, valueDepth)) lanes *= 2;
+  let {threads} = shape;
+  const tileRows = () => (4 * threads) / lanes;
+  const isTooLarge = () => tileRows() > blockRows || Math.ceil(rows / tileRows()) * matrices < ENOUGH_WORKGROUPS;
+  while (threads > FEWEST_THREADS && isTooLarge()) threads /= 2;
+  for (const columns of [32, 16, 8]) {
+    const tile = {lanes, threads, rows: tileRows(), columns, unrolled: Math.max(unrolled, lanes / 4)};
+    if (bytesOf(tile) <= Math.min(limits.maxComputeWorkgroupStorageSize, MOST_BYTES)) return tile;
+  }
+  return undefined;
+}
