@@ -5,7 +5,9 @@ import {cpuBlockDiagonalKernels} from '../kernels/cpu/block_diagonal.js';
 import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
 import {cpuBlockSparseSoftmaxKernels} from '../kernels/cpu/block_sparse_softmax.js';
 import {cpuButterflyKernels} from '../kernels/cpu/butterfly_multiply.js';
+import {cpuColumnSums} from '../kernels/cpu/column_sums.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
+import {cpuGeluKernels} from '../kernels/cpu/gelu.js';
 import {webglAppendRows} from '../kernels/webgl/append_rows.js';
 import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
@@ -17,12 +19,15 @@ import {webgpuBlockDiagonalKernels} from '../kernels/webgpu/block_diagonal.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
 import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_softmax.js';
 import {webgpuButterflyKernels} from '../kernels/webgpu/butterfly_multiply.js';
+import {webgpuColumnSums} from '../kernels/webgpu/column_sums.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
+import {webgpuGeluKernels} from '../kernels/webgpu/gelu.js';
 import {blockDiagonalGradients} from './gradients/block_diagonal_gradient.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
 import {butterflyGradients} from './gradients/butterfly_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
+import {geluGradient} from './gradients/gelu_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 import {keepingIndexBuffers} from './sparsity/index_buffers.js';
 
@@ -45,6 +50,10 @@ const kernels = [
   cpuAppendRows,
   webgpuAppendRows,
   webglAppendRows,
+  cpuColumnSums,
+  webgpuColumnSums,
+  cpuGeluKernels,
+  webgpuGeluKernels,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [
@@ -53,6 +62,7 @@ const gradients = [
   ...blockSparseSoftmaxGradients,
   ...butterflyGradients,
   ...blockDiagonalGradients,
+  geluGradient,
 ];
 for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();

@@ -258,3 +258,29 @@ export type AppendRowsAttrs = {
  * their own write into the destination's storage and return that: whatever shares it (clones, reshapes) changes too.
  */
 export const AppendRows = 'AppendRows';
+
+/** Inputs of gelu: `x`, of any shape with W elements in its last axis, and `bias` [W], which is added first. */
+export type GeluInputs = {
+  x: TensorInfo;
+  bias?: TensorInfo;
+};
+
+export type GeluAttrs = {
+  /** The formula of GPT-2 in place of x·Φ(x). */
+  approximate: boolean;
+};
+
+/** Output: gelu(x + bias), shaped as x. */
+export const Gelu = 'Gelu';
+
+/** The inputs of {@link Gelu}, and the gradient that arrives at its output. */
+export type GeluBackwardInputs = GeluInputs & {dy: TensorInfo};
+
+/** dy·gelu′(x + bias), the gradient for x; that for bias is the sum of its rows. Output: shaped as x. */
+export const GeluBackward = 'GeluBackward';
+
+/** Inputs: `x` [rows, W] float32. */
+export type ColumnSumsInputs = {x: TensorInfo};
+
+/** The sum of the rows, in an order that never changes. Output: [W]. */
+export const ColumnSums = 'ColumnSums';

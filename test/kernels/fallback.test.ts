@@ -9,6 +9,7 @@ import {expectRight} from '../attention_results.js';
 import {restoreBackendAfterwards} from '../backends.js';
 import {expectProductRight, productCases} from '../block_sparse_results.js';
 import {expectSoftmaxRight, softmaxCases} from '../block_sparse_softmax_results.js';
+import {expectGeluRight, geluCases} from '../gelu_results.js';
 import {cacheCases, expectCacheRight} from '../key_value_cache_results.js';
 import {expectMonarchRight, monarchCases} from '../monarch_results.js';
 
@@ -64,6 +65,14 @@ describe('On the wasm backend', () => {
     it(`KeyValueCache gives what causal attention gives: ${JSON.stringify(cacheCase)}`, async () => {
       const {numTensors} = tf.memory();
       await expectCacheRight(cacheCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const geluCase of geluCases) {
+    it(`gelu agrees with float64: ${JSON.stringify(geluCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectGeluRight(geluCase);
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }

@@ -1,0 +1,104 @@
+/** gelu on every backend: values and gradients against float64, how exact they are, and what it says about bad input. */
+import * as tf from '@tensorflow/tfjs-core';
+import {cpuGeluKernels} from '../../kernels/cpu/gelu.js';
+import {gelu} from '../../src/index.js';
+import {describeOnBackends} from '../backends.js';
+import {exactGelu, exactSlope, expectGeluRight, geluCases} from '../gelu_results.js';
+
+describeOnBackends('gelu', () => {
+  for (const geluCase of geluCases) {
+    it(`agrees with float64: ${JSON.stringify(geluCase)}`, () => expectGeluRight(geluCase));
+  }
+
+  for (const approximate of [false, true]) {
+    it(`is as exact as float32 allows, for negative x too: ${approximate ? 'approximate' : 'exact'}`, async () => {
+      const x = Float32Array.from({length: 401}, (_, i) => -8 + i / 25).filter((value) => value !== 0);
+      const y = await gelu(tf.tensor(x), {approximate}).data();
+      // WGSL allows exp(z) an error of 3 + 2·|z| units in the last place, and z is rounded itself.
+      const exponent = (value: number) =>
+        value > 0 ? 0 : approximate ? 1.6 * value + 0.0714 * value ** 3 : 0.5 * value ** 2;
+      const units = (value: number, i: number) =>
+        Math.abs(y[i] / exactGelu(value, approximate) - 1) / 2 ** -23 / (1 + Math.abs(exponent(value)));
+      expect(Math.max(...Array.from(x, units))).toBeLessThan(4);
+    });
+
+    it(`has no overflow, neither in its gradient: ${approximate ? 'approximate' : 'exact'}`, async () => {
+      const x = tf.tensor1d([1e30, -1e30, 3e38, -3e38, 100, -100, 12, -20, 0, -0]);
+      const [y, dx] = [gelu(x, {approximate}), tf.grad((t) => gelu(t, {approximate}))(x)];
+      const round = (values: ArrayLike<number>) => Array.from(values, (value) => Math.fround(value) + 0);
+      expect(round(await y.data())).toEqual(round([1e30, 0, 3e38, 0, 100, 0, 12, 0, 0, 0]));
+      expect(round(await dx.data())).toEqual([1, 0, 1, 0, 1, 0, 1, 0, 0.5, 0.5]);
+    });
+  }
+
+  it('has each gradient without the other', async () => {
+    const x = tf.randomNormal([3, 5]);
+    const bias = tf.randomNormal([5]) as tf.Tensor1D;
+    const f = (a: tf.Tensor, b: tf.Tensor) => gelu(a, {bias: b as tf.Tensor1D});
+    const before = tf.memory().numTensors;
+    const both = tf.grads(f)([x, bias]);
+    const ofX = tf.grad((a: tf.Tensor) => f(a, bias))(x);
+    const ofBias = tf.grad((b: tf.Tensor) => f(x, b))(bias);
+    expect(tf.memory().numTensors).toBe(before + 4);
+    expect(await ofX.data()).toEqual(await both[0].data());
+    expect(await ofBias.data()).toEqual(await both[1].data());
+  });
+
+  it('leaves zeros beside odd sizes, where tfjs on WebGL multiplies them', async () => {
+    const bias = tf.tensor1d([5, 5, 5]);
+    const [a, b] = [tf.ones([5, 3]), tf.ones([5, 3])].map((x) => gelu(x, {bias}) as tf.Tensor2D);
+    const [product] = await tf.matMul(a, b, true).data();
+    expect(product).toBeCloseTo(5 * exactGelu(6, false) ** 2, 3);
+  });
+
+  it('takes empty tensors', async () => {
+    const x = tf.zeros([0, 4]);
+    const f = (a: tf.Tensor, b: tf.Tensor) => gelu(a, {bias: b as tf.Tensor1D});
+    const [dx, dBias] = tf.grads(f)([x, tf.ones([4])], tf.zeros([0, 4]));
+    expect([gelu(x).shape, gelu(tf.zeros([0])).shape, dx.shape]).toEqual([[0, 4], [0], [0, 4]]);
+    expect(Array.from(await dBias.data())).toEqual([0, 0, 0, 0]);
+  });
+
+  it('takes arrays, and says what is wrong with its arguments', () => {
+    expect(gelu([[1, 2]] as unknown as tf.Tensor).shape).toEqual([1, 2]);
+    expect(() => gelu(tf.ones([2, 3]), {bias: tf.ones([2])})).toThrowError(
+      'gelu: bias must have the shape [3] of the last axis of x, got [2] for x [2,3].',
+    );
+    expect(() => gelu(tf.ones([2, 3]), {bias: tf.ones([1, 3]) as unknown as tf.Tensor1D})).toThrowError(
+      /got \[1,3\] for x \[2,3\]\.$/,
+    );
+    expect(() => gelu(tf.ones([2], 'int32'))).toThrowError(/must be float32 tensor, but got int32/);
+    expect(() => gelu(tf.ones([2]), {bias: tf.ones([2], 'int32')})).toThrowError(/'bias'.* must be float32 tensor/);
+  });
+});
+
+describe('The CPU kernels of gelu', () => {
+  it('are exact to float32 rounding', () => {
+    const x = Float32Array.from({length: 2001}, (_, i) => -10 + i / 100);
+    const made: Float32Array[] = [];
+    const backend = {
+      data: new Map([
+        ['x', {values: x}],
+        ['dy', {values: x.map(() => 1)}],
+      ]),
+      makeTensorInfo: (_shape: number[], _dtype: string, values: Float32Array) => made.push(values),
+    };
+    const info = (dataId: string) => ({
+      dataId: dataId as unknown as object,
+      shape: [x.length],
+      dtype: 'float32' as const,
+    });
+    for (const approximate of [false, true]) {
+      made.length = 0;
+      for (const {kernelFunc} of cpuGeluKernels) {
+        kernelFunc({inputs: {x: info('x'), dy: info('dy')}, attrs: {approximate}, backend: backend as never});
+      }
+      const [y, slope] = made;
+      for (const [i, value] of x.entries()) {
+        const expected = exactGelu(value, approximate);
+        expect(Math.abs(y[i] - expected)).toBeLessThanOrEqual(7e-8 * Math.abs(expected));
+        expect(Math.abs(slope[i] - exactSlope(value, approximate))).toBeLessThanOrEqual(1e-7);
+      }
+    }
+  });
+});
