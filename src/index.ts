@@ -8,6 +8,7 @@ import {cpuButterflyKernels} from '../kernels/cpu/butterfly_multiply.js';
 import {cpuColumnSums} from '../kernels/cpu/column_sums.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
 import {cpuGeluKernels} from '../kernels/cpu/gelu.js';
+import {cpuLanguageModelLossKernels} from '../kernels/cpu/language_model_loss.js';
 import {webglAppendRows} from '../kernels/webgl/append_rows.js';
 import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
@@ -22,12 +23,14 @@ import {webgpuButterflyKernels} from '../kernels/webgpu/butterfly_multiply.js';
 import {webgpuColumnSums} from '../kernels/webgpu/column_sums.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
 import {webgpuGeluKernels} from '../kernels/webgpu/gelu.js';
+import {webgpuLanguageModelLossKernels} from '../kernels/webgpu/language_model_loss.js';
 import {blockDiagonalGradients} from './gradients/block_diagonal_gradient.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
 import {butterflyGradients} from './gradients/butterfly_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
-import {geluGradient} from './gradients/gelu_gradient.js';
+import {geluGradients} from './gradients/gelu_gradient.js';
+import {languageModelLossGradients} from './gradients/language_model_loss_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 import {keepingIndexBuffers} from './sparsity/index_buffers.js';
 
@@ -54,6 +57,8 @@ const kernels = [
   webgpuColumnSums,
   cpuGeluKernels,
   webgpuGeluKernels,
+  cpuLanguageModelLossKernels,
+  webgpuLanguageModelLossKernels,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [
@@ -62,7 +67,8 @@ const gradients = [
   ...blockSparseSoftmaxGradients,
   ...butterflyGradients,
   ...blockDiagonalGradients,
-  geluGradient,
+  ...geluGradients,
+  ...languageModelLossGradients,
 ];
 for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();

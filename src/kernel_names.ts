@@ -284,3 +284,26 @@ export type ColumnSumsInputs = {x: TensorInfo};
 
 /** The sum of the rows, in an order that never changes. Output: [W]. */
 export const ColumnSums = 'ColumnSums';
+
+/** Inputs of a language model's loss: `logits` [rows, V] float32, and `targets` [rows] int32, the tokens that followed. */
+export type LanguageModelLossInputs = {
+  logits: TensorInfo;
+  targets: TensorInfo;
+};
+
+/**
+ * Outputs: the mean of the rows' cross-entropies, a scalar; and softmaxStats [rows, 2], two numbers per row as those of
+ * {@link FlashAttention}: its largest logit, and the sum of exp(logit − largest).
+ *
+ * A row whose target is not in [0, V) counts as if that were its most probable token, and in the gradient has no one-hot.
+ */
+export const LanguageModelLoss = 'LanguageModelLoss';
+
+/** The inputs of {@link LanguageModelLoss}, its second output, and the gradient that arrives at its first, a scalar. */
+export type LanguageModelLossBackwardInputs = LanguageModelLossInputs & {
+  softmaxStats: TensorInfo;
+  dLoss: TensorInfo;
+};
+
+/** (softmax − one-hot)·dLoss / rows, the gradient for the logits. Output: [rows, V]. */
+export const LanguageModelLossBackward = 'LanguageModelLossBackward';

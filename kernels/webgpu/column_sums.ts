@@ -11,8 +11,10 @@ const ENOUGH_WORKGROUPS = 512;
 /** Of fewer rows than this in each chunk, the second dispatch takes longer than it saves. */
 const LEAST_CHUNK_ROWS = 64;
 
-export const webgpuColumnSums = columnSumsKernel('webgpu', (x, kernelBackend) => {
-  const backend = kernelBackend as WebGPUBackend;
+export const webgpuColumnSums = columnSumsKernel('webgpu', (x, backend) => sumColumns(backend as WebGPUBackend, x));
+
+/** [rows, columns] → [columns]. */
+export function sumColumns(backend: WebGPUBackend, x: TensorInfo): TensorInfo {
   assertBufferFits(backend.device, 'columnSums', 'x', x.shape);
   const [rows, columns] = x.shape;
   const chunks = Math.ceil(ENOUGH_WORKGROUPS / Math.ceil(columns / columnsOfGroup(columns)));
@@ -21,7 +23,7 @@ export const webgpuColumnSums = columnSumsKernel('webgpu', (x, kernelBackend) =>
   const total = sums.shape[0] === 1 ? sums : sumChunks(backend, sums, sums.shape[0]);
   if (total !== sums) backend.disposeData(sums.dataId);
   return {...total, shape: [columns]};
-});
+}
 
 const isWhole = (columns: number) => columns % 4 === 0;
 

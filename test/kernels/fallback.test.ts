@@ -11,6 +11,7 @@ import {expectProductRight, productCases} from '../block_sparse_results.js';
 import {expectSoftmaxRight, softmaxCases} from '../block_sparse_softmax_results.js';
 import {expectGeluRight, geluCases} from '../gelu_results.js';
 import {cacheCases, expectCacheRight} from '../key_value_cache_results.js';
+import {expectLossRight, lossCases} from '../language_model_loss_results.js';
 import {expectMonarchRight, monarchCases} from '../monarch_results.js';
 
 describe('On the wasm backend', () => {
@@ -73,6 +74,15 @@ describe('On the wasm backend', () => {
     it(`gelu agrees with float64: ${JSON.stringify(geluCase)}`, async () => {
       const {numTensors} = tf.memory();
       await expectGeluRight(geluCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const lossCase of lossCases) {
+    it(`languageModelLoss agrees with float64: ${JSON.stringify(lossCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      // tfjs on wasm adds up all terms of a sum one after the other.
+      await expectLossRight(lossCase, 4e-6);
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }

@@ -59,6 +59,15 @@ describeOnBackends('gelu', () => {
     expect(Array.from(await dBias.data())).toEqual([0, 0, 0, 0]);
   });
 
+  it('says that there are no second-order gradients', () => {
+    const first = tf.grad((x: tf.Tensor) => gelu(x));
+    expect(() => tf.grad((x: tf.Tensor) => tf.sum(first(x)))(tf.zeros([2, 3]))).toThrowError(
+      /^gelu has no second-order gradient/,
+    );
+    // tfjs keeps what the ops before a gradient that failed had saved.
+    for (const {saved} of tf.engine().state.activeTape ?? []) tf.dispose(saved);
+  });
+
   it('takes arrays, and says what is wrong with its arguments', () => {
     expect(gelu([[1, 2]] as unknown as tf.Tensor).shape).toEqual([1, 2]);
     expect(() => gelu(tf.ones([2, 3]), {bias: tf.ones([2])})).toThrowError(
