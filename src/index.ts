@@ -14,7 +14,10 @@ import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
 import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
 import {webglButterflyKernels} from '../kernels/webgl/butterfly_multiply.js';
+import {webglColumnSums} from '../kernels/webgl/column_sums.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
+import {webglGeluKernels} from '../kernels/webgl/gelu.js';
+import {webglLanguageModelLossKernels} from '../kernels/webgl/language_model_loss.js';
 import {webgpuAppendRows} from '../kernels/webgpu/append_rows.js';
 import {webgpuBlockDiagonalKernels} from '../kernels/webgpu/block_diagonal.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
@@ -55,10 +58,13 @@ const kernels = [
   webglAppendRows,
   cpuColumnSums,
   webgpuColumnSums,
+  webglColumnSums,
   cpuGeluKernels,
   webgpuGeluKernels,
+  webglGeluKernels,
   cpuLanguageModelLossKernels,
   webgpuLanguageModelLossKernels,
+  webglLanguageModelLossKernels,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [
