@@ -34,6 +34,7 @@ import {butterflyGradients} from './gradients/butterfly_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
 import {geluGradients} from './gradients/gelu_gradient.js';
 import {languageModelLossGradients} from './gradients/language_model_loss_gradient.js';
+import {projectGradient} from './gradients/project_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 import {keepingIndexBuffers} from './sparsity/index_buffers.js';
 
@@ -75,6 +76,7 @@ const gradients = [
   ...blockDiagonalGradients,
   ...geluGradients,
   ...languageModelLossGradients,
+  projectGradient,
 ];
 for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();

@@ -307,3 +307,13 @@ export type LanguageModelLossBackwardInputs = LanguageModelLossInputs & {
 
 /** (softmax − one-hot)·dLoss / rows, the gradient for the logits. Output: [rows, V]. */
 export const LanguageModelLossBackward = 'LanguageModelLossBackward';
+
+/** Inputs of a projection: `x` [rows, in], `w` [in, out] and `bias` [out], float32. */
+export type ProjectInputs = {
+  x: TensorInfo;
+  w: TensorInfo;
+  bias: TensorInfo;
+};
+
+/** x·w + bias. Output: [rows, out]. The kernel of every backend is tfjs's product; only its gradient is ours. */
+export const Project = 'Project';

@@ -57,6 +57,8 @@ describeOnBackends('gelu', () => {
     const [dx, dBias] = tf.grads(f)([x, tf.ones([4])], tf.zeros([0, 4]));
     expect([gelu(x).shape, gelu(tf.zeros([0])).shape, dx.shape]).toEqual([[0, 4], [0], [0, 4]]);
     expect(Array.from(await dBias.data())).toEqual([0, 0, 0, 0]);
+    const ofNoColumns = tf.grads(f)([tf.zeros([2, 0]), tf.zeros([0])], tf.zeros([2, 0]));
+    expect(ofNoColumns.map(({shape}) => shape)).toEqual([[2, 0], [0]]);
   });
 
   it('says that there are no second-order gradients', () => {
