@@ -9,6 +9,7 @@ import {cpuColumnSums} from '../kernels/cpu/column_sums.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
 import {cpuGeluKernels} from '../kernels/cpu/gelu.js';
 import {cpuLanguageModelLossKernels} from '../kernels/cpu/language_model_loss.js';
+import {cpuTokenSums} from '../kernels/cpu/token_sums.js';
 import {webglAppendRows} from '../kernels/webgl/append_rows.js';
 import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
@@ -27,6 +28,7 @@ import {webgpuColumnSums} from '../kernels/webgpu/column_sums.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
 import {webgpuGeluKernels} from '../kernels/webgpu/gelu.js';
 import {webgpuLanguageModelLossKernels} from '../kernels/webgpu/language_model_loss.js';
+import {webgpuTokenSums} from '../kernels/webgpu/token_sums.js';
 import {blockDiagonalGradients} from './gradients/block_diagonal_gradient.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
@@ -66,6 +68,8 @@ const kernels = [
   cpuLanguageModelLossKernels,
   webgpuLanguageModelLossKernels,
   webglLanguageModelLossKernels,
+  cpuTokenSums,
+  webgpuTokenSums,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [

@@ -317,3 +317,17 @@ export type ProjectInputs = {
 
 /** x·w + bias. Output: [rows, out]. The kernel of every backend is tfjs's product; only its gradient is ours. */
 export const Project = 'Project';
+
+/** Inputs: `x` [rows, W] float32, and `tokens` [rows] int32, one for each row. */
+export type TokenSumsInputs = {
+  x: TensorInfo;
+  tokens: TensorInfo;
+};
+
+export type TokenSumsAttrs = {
+  /** V: tokens are the integers from 0 to V − 1; rows of others count nowhere. */
+  vocabSize: number;
+};
+
+/** For each token the sum of its rows, in their order: the gradient of a table of which they were looked up. Output: [V, W]. */
+export const TokenSums = 'TokenSums';

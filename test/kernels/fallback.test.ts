@@ -13,6 +13,7 @@ import {expectGeluRight, geluCases} from '../gelu_results.js';
 import {cacheCases, expectCacheRight} from '../key_value_cache_results.js';
 import {expectLossRight, lossCases} from '../language_model_loss_results.js';
 import {expectMonarchRight, monarchCases} from '../monarch_results.js';
+import {expectTokenSumsRight, tokenSumsCases} from '../token_sums_results.js';
 
 describe('On the wasm backend', () => {
   restoreBackendAfterwards();
@@ -83,6 +84,14 @@ describe('On the wasm backend', () => {
       const {numTensors} = tf.memory();
       // tfjs on wasm adds up all terms of a sum one after the other.
       await expectLossRight(lossCase, 4e-6);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const tokenSumsCase of tokenSumsCases) {
+    it(`sums by token agree with float64: ${JSON.stringify(tokenSumsCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectTokenSumsRight(tokenSumsCase);
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }
