@@ -36,7 +36,7 @@ function gelu_<T extends Tensor>(x: T, {approximate = false, bias}: GeluOptions 
  * One kernel forward, and one for the gradient, which is computed from x and bias again, so that nothing else is kept; the
  * gradient for bias is a sum of rows. There are no second-order gradients.
  *
- * Φ is right to some units in float32's last place, for negative x too; no x overflows.
+ * On the CPU, WebGPU and WebGL, Φ is right to some units in float32's last place, for negative x too; no x overflows.
  *
  * Source: Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)" (2016, arXiv 1606.08415).
  *

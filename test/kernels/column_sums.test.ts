@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import {columnSums} from '../../src/ops/column_sums.js';
 import {expectWithin} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
+import {describeInNarrowTextures} from '../narrow_textures.js';
 
 const shapes = [
   [1, 1],
@@ -46,26 +47,14 @@ describeOnBackends('Sums of columns', () => {
   });
 });
 
-describeOnBackends(
-  'Sums of columns in narrow textures',
-  () => {
-    const side = 'WEBGL_MAX_TEXTURE_SIZE';
-    let largest: number;
-    beforeEach(() => {
-      largest = tf.env().getNumber(side);
-      tf.env().set(side, 64);
-    });
-    afterEach(() => tf.env().set(side, largest));
-
-    it('find their way', async () => {
-      for (const shape of [
-        [301, 7],
-        [77, 150],
-        [600, 5],
-      ]) {
-        await expectSumsRight(shape);
-      }
-    });
-  },
-  {predicate: ({backendName}) => backendName === 'webgl'},
-);
+describeInNarrowTextures('Sums of columns', 64, () => {
+  it('find their way', async () => {
+    for (const shape of [
+      [301, 7],
+      [77, 150],
+      [600, 5],
+    ]) {
+      await expectSumsRight(shape);
+    }
+  });
+});

@@ -4,6 +4,7 @@ import {cpuGeluKernels} from '../../kernels/cpu/gelu.js';
 import {gelu} from '../../src/index.js';
 import {describeOnBackends} from '../backends.js';
 import {exactGelu, exactSlope, expectGeluRight, geluCases} from '../gelu_results.js';
+import {describeInNarrowTextures} from '../narrow_textures.js';
 
 describeOnBackends('gelu', () => {
   for (const geluCase of geluCases) {
@@ -80,6 +81,16 @@ describeOnBackends('gelu', () => {
     );
     expect(() => gelu(tf.ones([2], 'int32'))).toThrowError(/must be float32 tensor, but got int32/);
     expect(() => gelu(tf.ones([2]), {bias: tf.ones([2], 'int32')})).toThrowError(/'bias'.* must be float32 tensor/);
+  });
+});
+
+describeInNarrowTextures('gelu', 64, () => {
+  it('finds its way', () => expectGeluRight({shape: [2, 31, 77], bias: true}));
+
+  it('says what does not fit', () => {
+    expect(() => gelu(tf.zeros([200, 200]))).toThrowError(
+      'gelu: x of shape [200,200] needs 10000 texels, but a texture of this WebGL device holds 64 × 64 = 4096.',
+    );
   });
 });
 

@@ -4,6 +4,7 @@ import {languageModelLoss} from '../../src/index.js';
 import {expectWithin} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {exactLoss, expectLossRight, lossCases} from '../language_model_loss_results.js';
+import {describeInNarrowTextures} from '../narrow_textures.js';
 
 describeOnBackends('languageModelLoss', () => {
   for (const lossCase of lossCases) {
@@ -96,5 +97,15 @@ describeOnBackends('languageModelLoss', () => {
     );
     // tfjs keeps what the ops before a gradient that failed had saved.
     for (const {saved} of tf.engine().state.activeTape ?? []) tf.dispose(saved);
+  });
+});
+
+describeInNarrowTextures('languageModelLoss', 64, () => {
+  it('finds its way', () => expectLossRight({places: [9], vocabSize: 1301}));
+
+  it('says what does not fit', () => {
+    expect(() => languageModelLoss(tf.zeros([200], 'int32'), tf.zeros([200, 200]))).toThrowError(
+      'languageModelLoss: logits of shape [200,200] needs 10000 texels, but a texture of this WebGL device holds 64 × 64 = 4096.',
+    );
   });
 });
