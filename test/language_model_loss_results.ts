@@ -18,6 +18,7 @@ export const lossCases: LossCase[] = [
   {places: [1], vocabSize: 6},
   {places: [7], vocabSize: 11},
   {places: [2, 3, 4], vocabSize: 12},
+  {places: [3], vocabSize: 4096},
   {places: [3], vocabSize: 4099},
   {places: [2, 1], vocabSize: 50257},
   {places: [1], vocabSize: 200_000},

@@ -49,9 +49,9 @@ function elementOf(count: number): LogitsElement {
   return count % 4 === 0 ? 'vec4f' : 'f32';
 }
 
-/** Of short rows a workgroup takes several, so that each invocation has some logits of its own. */
+/** Of short rows a workgroup takes several: an invocation has at most as many logits as there are for its row. */
 function lanesFor(columns: number): number {
-  return [4, 16, 64].find((lanes) => columns <= 16 * lanes) ?? LOSS_THREADS;
+  return [4, 16, 64].find((lanes) => columns <= lanes ** 2) ?? LOSS_THREADS;
 }
 
 /** Fills the structs Params of language_model_loss_wgsl.ts. */

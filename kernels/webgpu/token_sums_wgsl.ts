@@ -22,6 +22,7 @@ export function tokenSumsShader(element: 'f32' | 'vec4f'): Shader {
 struct Params { rows: u32, columns: u32, vocabSize: u32 }`,
     `
 var<workgroup> found: array<atomic<u32>, ${WORDS}>;
+var<workgroup> foundAny: atomic<u32>;
 ${entryPoint(
   TOKEN_SUM_THREADS,
   `
@@ -32,15 +33,19 @@ ${entryPoint(
   var sum = ${element}();
   for (var start = 0u; start < params.rows; start += ${TOKEN_SUM_THREADS * LOOKS}u) {
     if (localIndex < ${WORDS}u) { atomicStore(&found[localIndex], 0u); }
+    if (localIndex == 0u) { atomicStore(&foundAny, 0u); }
     workgroupBarrier();
     for (var look = localIndex; look < ${TOKEN_SUM_THREADS * LOOKS}u; look += ${TOKEN_SUM_THREADS}u) {
       let row = start + look;
       if (row < params.rows && tokens[min(row, params.rows - 1u)] == i32(token)) {
         atomicOr(&found[look / 32u], 1u << (look % 32u));
+        atomicStore(&foundAny, 1u);
       }
     }
     workgroupBarrier();
-    for (var word = 0u; word < ${WORDS}u; word++) {
+    // Most tokens of a large vocabulary are in few chunks.
+    let endWord = ${WORDS}u * atomicLoad(&foundAny);
+    for (var word = 0u; word < endWord; word++) {
       var bits = atomicLoad(&found[word]);
       while (bits != 0u) {
         let row = start + word * 32u + firstTrailingBit(bits);
