@@ -5,24 +5,38 @@ import {cpuBlockDiagonalKernels} from '../kernels/cpu/block_diagonal.js';
 import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
 import {cpuBlockSparseSoftmaxKernels} from '../kernels/cpu/block_sparse_softmax.js';
 import {cpuButterflyKernels} from '../kernels/cpu/butterfly_multiply.js';
+import {cpuColumnSums} from '../kernels/cpu/column_sums.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
+import {cpuGeluKernels} from '../kernels/cpu/gelu.js';
+import {cpuLanguageModelLossKernels} from '../kernels/cpu/language_model_loss.js';
+import {cpuTokenSums} from '../kernels/cpu/token_sums.js';
 import {webglAppendRows} from '../kernels/webgl/append_rows.js';
 import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
 import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
 import {webglButterflyKernels} from '../kernels/webgl/butterfly_multiply.js';
+import {webglColumnSums} from '../kernels/webgl/column_sums.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
+import {webglGeluKernels} from '../kernels/webgl/gelu.js';
+import {webglLanguageModelLossKernels} from '../kernels/webgl/language_model_loss.js';
 import {webgpuAppendRows} from '../kernels/webgpu/append_rows.js';
 import {webgpuBlockDiagonalKernels} from '../kernels/webgpu/block_diagonal.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
 import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_softmax.js';
 import {webgpuButterflyKernels} from '../kernels/webgpu/butterfly_multiply.js';
+import {webgpuColumnSums} from '../kernels/webgpu/column_sums.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
+import {webgpuGeluKernels} from '../kernels/webgpu/gelu.js';
+import {webgpuLanguageModelLossKernels} from '../kernels/webgpu/language_model_loss.js';
+import {webgpuTokenSums} from '../kernels/webgpu/token_sums.js';
 import {blockDiagonalGradients} from './gradients/block_diagonal_gradient.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
 import {butterflyGradients} from './gradients/butterfly_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
+import {geluGradients} from './gradients/gelu_gradient.js';
+import {languageModelLossGradients} from './gradients/language_model_loss_gradient.js';
+import {projectGradient} from './gradients/project_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 import {keepingIndexBuffers} from './sparsity/index_buffers.js';
 
@@ -45,6 +59,17 @@ const kernels = [
   cpuAppendRows,
   webgpuAppendRows,
   webglAppendRows,
+  cpuColumnSums,
+  webgpuColumnSums,
+  webglColumnSums,
+  cpuGeluKernels,
+  webgpuGeluKernels,
+  webglGeluKernels,
+  cpuLanguageModelLossKernels,
+  webgpuLanguageModelLossKernels,
+  webglLanguageModelLossKernels,
+  cpuTokenSums,
+  webgpuTokenSums,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [
@@ -53,6 +78,9 @@ const gradients = [
   ...blockSparseSoftmaxGradients,
   ...butterflyGradients,
   ...blockDiagonalGradients,
+  ...geluGradients,
+  ...languageModelLossGradients,
+  projectGradient,
 ];
 for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();

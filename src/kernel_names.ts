@@ -258,3 +258,76 @@ export type AppendRowsAttrs = {
  * their own write into the destination's storage and return that: whatever shares it (clones, reshapes) changes too.
  */
 export const AppendRows = 'AppendRows';
+
+/** Inputs of gelu: `x`, of any shape with W elements in its last axis, and `bias` [W], which is added first. */
+export type GeluInputs = {
+  x: TensorInfo;
+  bias?: TensorInfo;
+};
+
+export type GeluAttrs = {
+  /** The formula of GPT-2 in place of x·Φ(x). */
+  approximate: boolean;
+};
+
+/** Output: gelu(x + bias), shaped as x. */
+export const Gelu = 'Gelu';
+
+/** The inputs of {@link Gelu}, and the gradient that arrives at its output. */
+export type GeluBackwardInputs = GeluInputs & {dy: TensorInfo};
+
+/** dy·gelu′(x + bias), the gradient for x; that for bias is the sum of its rows. Output: shaped as x. */
+export const GeluBackward = 'GeluBackward';
+
+/** Inputs: `x` [rows, W] float32. */
+export type ColumnSumsInputs = {x: TensorInfo};
+
+/** The sum of the rows, in an order that never changes. Output: [W]. */
+export const ColumnSums = 'ColumnSums';
+
+/** Inputs of a language model's loss: `logits` [rows, V] float32, and `targets` [rows] int32, the tokens that followed. */
+export type LanguageModelLossInputs = {
+  logits: TensorInfo;
+  targets: TensorInfo;
+};
+
+/**
+ * Outputs: the mean of the rows' cross-entropies, a scalar; and softmaxStats [rows, 2], two numbers per row as those of
+ * {@link FlashAttention}: its largest logit, and the sum of exp(logit − largest).
+ *
+ * A row whose target is not in [0, V) counts as if that were its most probable token, and in the gradient has no one-hot.
+ */
+export const LanguageModelLoss = 'LanguageModelLoss';
+
+/** The inputs of {@link LanguageModelLoss}, its second output, and the gradient that arrives at its first, a scalar. */
+export type LanguageModelLossBackwardInputs = LanguageModelLossInputs & {
+  softmaxStats: TensorInfo;
+  dLoss: TensorInfo;
+};
+
+/** (softmax − one-hot)·dLoss / rows, the gradient for the logits. Output: [rows, V]. */
+export const LanguageModelLossBackward = 'LanguageModelLossBackward';
+
+/** Inputs of a projection: `x` [rows, in], `w` [in, out] and `bias` [out], float32. */
+export type ProjectInputs = {
+  x: TensorInfo;
+  w: TensorInfo;
+  bias: TensorInfo;
+};
+
+/** x·w + bias. Output: [rows, out]. The kernel of every backend is tfjs's product; only its gradient is ours. */
+export const Project = 'Project';
+
+/** Inputs: `x` [rows, W] float32, and `tokens` [rows] int32, one for each row. */
+export type TokenSumsInputs = {
+  x: TensorInfo;
+  tokens: TensorInfo;
+};
+
+export type TokenSumsAttrs = {
+  /** V: tokens are the integers from 0 to V − 1; rows of others count nowhere. */
+  vocabSize: number;
+};
+
+/** For each token the sum of its rows, in their order: the gradient of a table of which they were looked up. Output: [V, W]. */
+export const TokenSums = 'TokenSums';

@@ -25,10 +25,9 @@ export const softmaxUniforms = [
 ] as const;
 
 const maskFunctions = `
-// Which elements of a quad lie beyond their block, where a side of it is odd.
-bvec4 outside(int pair, int column) {
-  bvec2 second = bvec2(2 * pair + 1 >= rowSize, column + 1 >= colSize);
-  return bvec4(false, second.y, second.x, second.x || second.y);
+// Which elements of a quad lie beyond their block.
+bvec4 outsideBlock(int pair, int column) {
+  return outside(pair, column / 2, rowSize, colSize);
 }
 
 bvec4 either(bvec4 a, bvec4 b) {
@@ -38,7 +37,7 @@ bvec4 either(bvec4 a, bvec4 b) {
 /** GLSL that says which elements are hidden; `blockColumn` is the column of blocks that they are in. */
 const hiddenFunction = (causal: boolean) => `
 bvec4 hiddenIn(vec4 values4, int list, int pair, int blockColumn, int column) {
-  bvec4 hidden = either(lessThan(values4, vec4(${HIDDEN_BELOW})), outside(pair, column));
+  bvec4 hidden = either(lessThan(values4, vec4(${HIDDEN_BELOW})), outsideBlock(pair, column));
   ${
     causal
       ? `ivec4 columns = blockColumn * colSize + column + ivec4(0, 1, 0, 1);
@@ -156,7 +155,7 @@ export function softmaxBackwardRowProgram(): PackedProgram {
   ${overRowPair(
     ['probabilities', 'dProbabilities'],
     false,
-    `vec4 products = mix(probabilities4 * dProbabilities4, vec4(0.0), outside(pair, column));
+    `vec4 products = mix(probabilities4 * dProbabilities4, vec4(0.0), outsideBlock(pair, column));
       sum += products.xz + products.yw;`,
   )}
   setOutput(vec4(sum.x, 0.0, sum.y, 0.0));`,
@@ -167,7 +166,7 @@ export function softmaxBackwardProgram(): PackedProgram {
   return elementProgram(
     ['probabilities', 'dProbabilities'],
     '',
-    'outside(pair, column)',
+    'outsideBlock(pair, column)',
     'probabilities4 * (dProbabilities4 - rows4.xxzz)',
   );
 }

@@ -39,6 +39,12 @@ vec2 columnOf(vec4 quad, int index) {
   return (index & 1) == 0 ? quad.xz : quad.yw;
 }
 
+// Which elements of a quad lie beyond their matrix, where a side of it is odd.
+bvec4 outside(int rowPair, int columnPair, int rows, int columns) {
+  bvec2 second = bvec2(2 * rowPair + 1 >= rows, 2 * columnPair + 1 >= columns);
+  return bvec4(false, second.y, second.x, second.x || second.y);
+}
+
 // The number of the texel that this fragment makes, for packed outputs.
 int outputTexel() {
   return int(gl_FragCoord.y) * packedWidth(outTexShape) + int(gl_FragCoord.x);

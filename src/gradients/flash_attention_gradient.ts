@@ -7,6 +7,7 @@ import {
   FlashAttentionBiasBackward,
   FlashAttentionSlopesBackward,
 } from '../kernel_names.js';
+import {noSecondOrder} from './second_order.js';
 
 const flashAttentionGradient: GradConfig = {
   kernelName: FlashAttention,
@@ -39,22 +40,9 @@ function notDifferentiable(argument: string): never {
   throw new Error(`flashAttention has no gradient with respect to ${argument}, which is not a float tensor.`);
 }
 
-/** A gradient of a gradient kernel: says so, instead of tfjs's bare "gradient function not found". */
-function secondOrder(kernelName: string): GradConfig {
-  return {
-    kernelName,
-    gradFunc: () => {
-      throw new Error(
-        'flashAttention has no second-order gradient: its gradient cannot itself be differentiated. ' +
-          'Where you need one, write the attention with tf.matMul and tf.softmax.',
-      );
-    },
-  };
-}
-
 export const flashAttentionGradients: GradConfig[] = [
   flashAttentionGradient,
-  secondOrder(FlashAttentionBackward),
-  secondOrder(FlashAttentionBiasBackward),
-  secondOrder(FlashAttentionSlopesBackward),
+  ...[FlashAttentionBackward, FlashAttentionBiasBackward, FlashAttentionSlopesBackward].map((kernelName) =>
+    noSecondOrder(kernelName, 'flashAttention', 'write the attention with tf.matMul and tf.softmax'),
+  ),
 ];

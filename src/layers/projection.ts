@@ -1,6 +1,7 @@
 /** A dense map of tokens, with a low-rank addition where it is fine-tuned by LoRA. */
-import {add, fused, matMul, mul, reshape, type Tensor2D, tidy} from '@tensorflow/tfjs-core';
-import type {LayerVariable} from '@tensorflow/tfjs-layers';
+import {add, matMul, mul, reshape, type Tensor1D, type Tensor2D, tidy} from '@tensorflow/tfjs-core';
+import type {LayerVariable, layers} from '@tensorflow/tfjs-layers';
+import {project} from '../ops/project.js';
 import {reshapeIfNeeded} from '../ops/reshape_if_needed.js';
 
 /** Low-rank factors A [in, r] and B [r, out], and the factor on their product. */
@@ -25,13 +26,25 @@ export class Projection {
 
   /** [n, in] → [n, out]. */
   apply(x: Tensor2D): Tensor2D {
-    const b = reshapeIfNeeded(this.kernel.read(), [this.inputs, this.outputs]) as Tensor2D;
-    const bias = this.bias && reshapeIfNeeded(this.bias.read(), [this.outputs]);
-    const product = (bias ? fused.matMul({a: x, b, bias}) : matMul(x, b)) as Tensor2D;
+    return this.product(x, this.readBias());
+  }
+
+  /** The same without the bias, for those who add it on their way. */
+  applyWithoutBias(x: Tensor2D): Tensor2D {
+    return this.product(x, undefined);
+  }
+
+  readBias(): Tensor1D | undefined {
+    return this.bias && (reshapeIfNeeded(this.bias.read(), [this.outputs]) as Tensor1D);
+  }
+
+  private product(x: Tensor2D, bias: Tensor1D | undefined): Tensor2D {
+    const w = reshapeIfNeeded(this.kernel.read(), [this.inputs, this.outputs]) as Tensor2D;
+    const product = project(x, w, bias);
     if (!this.lowRank) return product;
-    const {a, b: out, scale} = this.lowRank;
+    const {a, b, scale} = this.lowRank;
     const inRank: Tensor2D = mul(matMul(x, a.read() as Tensor2D), scale);
-    return add(product, matMul(inRank, out.read() as Tensor2D));
+    return add(product, matMul(inRank, b.read() as Tensor2D));
   }
 
   /** Adds scale·A·B to the kernel. @returns the factors, which are in use no more. */
@@ -45,4 +58,16 @@ export class Projection {
     this.lowRank = undefined;
     return [a, b];
   }
+}
+
+/**
+ * That of a `tf.layers.dense` that was built and has no activation. The layer itself, applied to three axes, copies its
+ * kernel by a transposition, and that kernel's gradient by another.
+ */
+export function projectionOfDense(dense: layers.Layer): Projection {
+  const [kernel, bias] = ['kernel', 'bias'].map((name) =>
+    dense.weights.find(({originalName}) => originalName.endsWith(`/${name}`)),
+  );
+  const [inputs, outputs] = (kernel as LayerVariable).shape as number[];
+  return new Projection(inputs, outputs, kernel as LayerVariable, bias, undefined);
 }

@@ -5,7 +5,6 @@ import {
   type GradSaveFunc,
   gather,
   matMul,
-  oneHot,
   serialization,
   type Tensor,
   type Tensor1D,
@@ -14,6 +13,7 @@ import {
 } from '@tensorflow/tfjs-core';
 import {initializers, type LayerVariable, layers, type Shape} from '@tensorflow/tfjs-layers';
 import {asRows, reshapeIfNeeded} from '../ops/reshape_if_needed.js';
+import {tokenSums} from '../ops/token_sums.js';
 import {fromIdentifier, type Identifier, toIdentifier} from './from_identifier.js';
 import type {Initializer} from './live_blocks_initializer.js';
 
@@ -104,17 +104,14 @@ export class TokenEmbedding extends layers.Layer {
 }
 
 /**
- * The rows of a table [V, W] at places [R]. tfjs's gradient of gather goes through every place for every row of the table;
- * this one is a product of matrices, with a one-hot matrix no larger than the logits of a language model.
+ * The rows of a table [V, W] at places [R]. tfjs's gradient of gather goes through every place for every element of the
+ * table, and transposes what it adds up.
  */
 function lookUp(table: Tensor, places: Tensor1D): Tensor {
   const ofTable = customGrad((...inputs) => {
     const [x, save] = inputs as [Tensor, GradSaveFunc];
     save([places]);
-    const gradFunc = (dy: Tensor, [rows]: Tensor[]) => {
-      const hot = oneHot(rows as Tensor1D, x.shape[0], 1, 0, 'float32') as Tensor2D;
-      return matMul(hot, dy as Tensor2D, true) as Tensor;
-    };
+    const gradFunc = (dy: Tensor, [rows]: Tensor[]): Tensor => tokenSums(dy as Tensor2D, rows as Tensor1D, x.shape[0]);
     return {value: gather(x, places), gradFunc};
   });
   return ofTable(table);

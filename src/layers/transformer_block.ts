@@ -1,5 +1,15 @@
 /** The layer `transformerBlock`: attention and a feed-forward net, each after a normalization and beside a skip. */
-import {add, dropout, mul, randomNormal, serialization, type Tensor, type Tensor3D, tidy} from '@tensorflow/tfjs-core';
+import {
+  add,
+  dropout,
+  mul,
+  randomNormal,
+  serialization,
+  type Tensor,
+  type Tensor2D,
+  type Tensor3D,
+  tidy,
+} from '@tensorflow/tfjs-core';
 import {
   initializers,
   input,
@@ -9,7 +19,8 @@ import {
   type SymbolicTensor,
 } from '@tensorflow/tfjs-layers';
 import {KeyValueCache} from '../generation/key_value_cache.js';
-import {gelu} from '../ops/gelu.js';
+import {type GeluOptions, gelu} from '../ops/gelu.js';
+import {asRows, reshapeIfNeeded} from '../ops/reshape_if_needed.js';
 import {BlockLayout} from '../sparsity/block_layout.js';
 import {
   type FlashMultiHeadAttention,
@@ -20,6 +31,7 @@ import {fromIdentifier, toIdentifier} from './from_identifier.js';
 import {fusedLayerNorm} from './fused_layer_norm.js';
 import {type MonarchDenseArgs, monarchDense} from './monarch_dense.js';
 import {type PixelflyDenseArgs, pixelflyDense} from './pixelfly_dense.js';
+import {type Projection, projectionOfDense} from './projection.js';
 
 type Layer = layers.Layer;
 type LayerArgs = NonNullable<ConstructorParameters<typeof layers.Layer>[0]>;
@@ -84,6 +96,8 @@ interface Sublayers {
   mlpOut: Layer;
 }
 
+type MlpProjections = Record<'mlpIn' | 'mlpOut', Projection>;
+
 const DEFAULTS = {
   mlp: 'dense',
   activation: 'gelu_new',
@@ -105,8 +119,12 @@ export class TransformerBlock extends layers.Layer {
   static readonly className = 'TransformerBlock';
 
   private readonly args: TransformerBlockArgs & Required<Pick<TransformerBlockArgs, keyof typeof DEFAULTS>>;
+  /** Where gelu is the activation. */
+  private readonly gelu: GeluOptions | undefined;
   private readonly activate: (x: Tensor) => Tensor;
   private sublayers: Sublayers | undefined;
+  /** What mlpIn and mlpOut do, where they are dense. */
+  private projections: MlpProjections | undefined;
   private loraRank: number | undefined;
   private width = 0;
   private startsFromZeros = false;
@@ -127,7 +145,8 @@ export class TransformerBlock extends layers.Layer {
     if (!Object.hasOwn(mlpMakers, this.args.mlp)) {
       fail(`mlp must be one of ${Object.keys(mlpMakers).join(', ')}, got '${this.args.mlp}'.`);
     }
-    this.activate = activationOf(this.args.activation);
+    this.gelu = geluOptions(this.args.activation);
+    this.activate = this.gelu ? (x) => gelu(x, this.gelu) : activationOf(this.args.activation);
     this.loraRank = this.args.loraRank;
   }
 
@@ -152,6 +171,9 @@ export class TransformerBlock extends layers.Layer {
     for (const layer of this.all()) layer.setFastWeightInitDuringBuild(this.startsFromZeros);
     for (const layer of [attentionNorm, attention, mlpNorm]) layer.apply(x);
     mlpOut.apply(mlpIn.apply(x) as SymbolicTensor);
+    if (this.args.mlp === 'dense') {
+      this.projections = {mlpIn: projectionOfDense(mlpIn), mlpOut: projectionOfDense(mlpOut)};
+    }
     this.scaleResiduals([attention, mlpOut]);
     this.trainable = this.trainable_;
     this.inputSpec = [{ndim: 3, axes: {[-1]: width}}];
@@ -238,11 +260,23 @@ export class TransformerBlock extends layers.Layer {
     if (contextLength !== undefined && before + length > contextLength) {
       fail(`contextLength is ${contextLength}, got ${before + length} tokens.`);
     }
-    const {attentionNorm, mlpNorm, mlpIn, mlpOut} = this.whenBuilt();
-    const apply = (layer: Layer, y: Tensor) => layer.apply(y) as Tensor;
-    const attended = add(x, this.dropped(attend(apply(attentionNorm, x)), training));
-    const widened = this.activate(apply(mlpIn, apply(mlpNorm, attended)));
-    return add(attended, this.dropped(apply(mlpOut, widened), training));
+    const {attentionNorm, mlpNorm} = this.whenBuilt();
+    const attended = add(x, this.dropped(attend(attentionNorm.apply(x) as Tensor), training));
+    return add(attended, this.dropped(this.mlp(mlpNorm.apply(attended) as Tensor), training));
+  }
+
+  private mlp(x: Tensor): Tensor {
+    if (this.projections) return reshapeIfNeeded(this.denseMlp(asRows(x) as Tensor2D, this.projections), x.shape);
+    const {mlpIn, mlpOut} = this.whenBuilt();
+    return mlpOut.apply(this.activate(mlpIn.apply(x) as Tensor)) as Tensor;
+  }
+
+  /** gelu adds the bias itself, so that their sum is never written. */
+  private denseMlp(x: Tensor2D, {mlpIn, mlpOut}: MlpProjections): Tensor {
+    const widened = this.gelu
+      ? gelu(mlpIn.applyWithoutBias(x), {...this.gelu, bias: mlpIn.readBias()})
+      : this.activate(mlpIn.apply(x));
+    return mlpOut.apply(widened as Tensor2D);
   }
 
   private dropped(x: Tensor, training: boolean): Tensor {
@@ -381,10 +415,13 @@ function withDefaults(args: TransformerBlockArgs): TransformerBlock['args'] {
   return {...DEFAULTS, ...Object.fromEntries(given)} as TransformerBlock['args'];
 }
 
-/** Those of tfjs-layers but for gelu, whose gradients there take several times as many kernels. */
+/** Of tfjs-layers' activations, those whose gradients take several times as many kernels there as our op. */
+function geluOptions(activation: string): GeluOptions | undefined {
+  const plain = activation.replaceAll('_', '').toLowerCase();
+  return plain === 'gelu' || plain === 'gelunew' ? {approximate: plain === 'gelunew'} : undefined;
+}
+
 function activationOf(name: string): (x: Tensor) => Tensor {
-  const plain = name.replaceAll('_', '').toLowerCase();
-  if (plain === 'gelu' || plain === 'gelunew') return (x) => gelu(x, {approximate: plain === 'gelunew'});
   interface Activation extends serialization.Serializable {
     apply(x: Tensor): Tensor;
   }

@@ -1,25 +1,8 @@
 /** The op `languageModelLoss`. */
-import {
-  cast,
-  customGrad,
-  div,
-  exp,
-  type GradSaveFunc,
-  log,
-  max,
-  mean,
-  mul,
-  oneHot,
-  op,
-  reshape,
-  type Scalar,
-  softmax,
-  sub,
-  sum,
-  type Tensor,
-  type Tensor1D,
-  util,
-} from '@tensorflow/tfjs-core';
+import {cast, engine, op, type Scalar, type Tensor, type Tensor1D, type Tensor2D, util} from '@tensorflow/tfjs-core';
+import {registerLanguageModelLossFallback} from '../../kernels/fallback/language_model_loss.js';
+import {runLanguageModelLoss} from '../gradients/language_model_loss_gradient.js';
+import {reshapeIfNeeded} from './reshape_if_needed.js';
 
 function languageModelLoss_(targets: Tensor, logits: Tensor): Scalar {
   if (logits.rank < 2 || !util.arraysEqual(targets.shape, logits.shape.slice(0, -1))) {
@@ -29,29 +12,19 @@ function languageModelLoss_(targets: Tensor, logits: Tensor): Scalar {
     );
   }
   const vocabSize = logits.shape[logits.rank - 1];
-  const rows = reshape(logits, [targets.size, vocabSize]);
-  return crossEntropy(reshape(cast(targets, 'int32'), [targets.size]) as Tensor1D, rows) as Scalar;
-}
-
-/** Of logits [rows, V]; the gradient is (softmax − one-hot) / rows. */
-function crossEntropy(tokens: Tensor1D, logits: Tensor): Tensor {
-  const [rows, vocabSize] = logits.shape;
-  const hot = (t: Tensor) => oneHot(t as Tensor1D, vocabSize, 1, 0, 'float32');
-  const ofLogits = customGrad((...inputs) => {
-    const [x, save] = inputs as [Tensor, GradSaveFunc];
-    save([x, tokens]);
-    const shifted = sub(x, max(x, -1, true));
-    const ofTargets = sum(mul(shifted, hot(tokens)), -1);
-    const value = mean(sub(log(sum(exp(shifted), -1)), ofTargets));
-    const gradFunc = (dy: Tensor, [saved, targets]: Tensor[]) => mul(sub(softmax(saved), hot(targets)), div(dy, rows));
-    return {value, gradFunc};
-  });
-  return ofLogits(logits);
+  registerLanguageModelLossFallback(engine().backendName);
+  const rows = reshapeIfNeeded(logits, [targets.size, vocabSize]) as Tensor2D;
+  return runLanguageModelLoss(rows, reshapeIfNeeded(cast(targets, 'int32'), [targets.size]) as Tensor1D);
 }
 
 /**
  * Mean cross-entropy of a language model's predictions, in nats; its exponential is the perplexity. It serves as a loss of
- * `model.compile`, and its gradient, softmax − one-hot, takes a few kernels. Stable for logits of any size.
+ * `model.compile`. Its gradient, (softmax − one-hot) / places, is one kernel, which computes it from the logits and two
+ * numbers for each place; nothing else of the size of the logits is made on the CPU, WebGPU and WebGL. Stable for logits of
+ * any size. There are no second-order gradients.
+ *
+ * A target outside of [0, V) is not an error: the loss there is that of the most probable token, and its gradient has no
+ * one-hot.
  *
  * ```js
  * const logits = tf.zeros([2, 8, 50]);

@@ -7,6 +7,5 @@ export function reshapeIfNeeded(t: Tensor, shape: number[]): Tensor {
 
 /** [.., n] as [batch, n]. */
 export function asRows(t: Tensor): Tensor {
-  const size = t.shape[t.rank - 1];
-  return reshapeIfNeeded(t, [t.size / size, size]);
+  return reshapeIfNeeded(t, [util.sizeFromShape(t.shape.slice(0, -1)), t.shape[t.rank - 1]]);
 }

@@ -9,8 +9,11 @@ import {expectRight} from '../attention_results.js';
 import {restoreBackendAfterwards} from '../backends.js';
 import {expectProductRight, productCases} from '../block_sparse_results.js';
 import {expectSoftmaxRight, softmaxCases} from '../block_sparse_softmax_results.js';
+import {expectGeluRight, geluCases} from '../gelu_results.js';
 import {cacheCases, expectCacheRight} from '../key_value_cache_results.js';
+import {expectLossRight, lossCases} from '../language_model_loss_results.js';
 import {expectMonarchRight, monarchCases} from '../monarch_results.js';
+import {expectTokenSumsRight, tokenSumsCases} from '../token_sums_results.js';
 
 describe('On the wasm backend', () => {
   restoreBackendAfterwards();
@@ -64,6 +67,31 @@ describe('On the wasm backend', () => {
     it(`KeyValueCache gives what causal attention gives: ${JSON.stringify(cacheCase)}`, async () => {
       const {numTensors} = tf.memory();
       await expectCacheRight(cacheCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const geluCase of geluCases) {
+    it(`gelu agrees with float64: ${JSON.stringify(geluCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectGeluRight(geluCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const lossCase of lossCases) {
+    it(`languageModelLoss agrees with float64: ${JSON.stringify(lossCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      // tfjs on wasm adds up all terms of a sum one after the other.
+      await expectLossRight(lossCase, 4e-6);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const tokenSumsCase of tokenSumsCases) {
+    it(`sums by token agree with float64: ${JSON.stringify(tokenSumsCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectTokenSumsRight(tokenSumsCase);
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }
