@@ -3,6 +3,7 @@
  * row of blocks follow one another, so the row's elements are runs of `colSize`, a block apart.
  */
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
+import {declareShares, plus, reductionFunction} from './reduction_wgsl.js';
 import {type Binding, entryPoint, makeShader, type Shader} from './shader.js';
 
 export const SOFTMAX_THREADS = 64;
@@ -37,24 +38,10 @@ fn placeOf(base: u32, n: u32) -> u32 {
   return base + n / params.colSize * params.rowSize * params.colSize + n % params.colSize;
 }`;
 
-/** A function that combines a number of each invocation, in a fixed order, into one that all of them get. */
-function reduction(name: string, combine: (a: string, b: string) => string): string {
-  return `
-fn ${name}(localIndex: u32, value: f32) -> f32 {
-  shares[localIndex] = value;
-  workgroupBarrier();
-  for (var half = ${SOFTMAX_THREADS / 2}u; half > 0u; half /= 2u) {
-    if (localIndex < half) { shares[localIndex] = ${combine('shares[localIndex]', 'shares[localIndex + half]')}; }
-    workgroupBarrier();
-  }
-  let result = shares[0];
-  workgroupBarrier();
-  return result;
-}`;
-}
-
-const shares = `var<workgroup> shares: array<f32, ${SOFTMAX_THREADS}>;`;
-const sumFunction = reduction('sumOfAll', (a, b) => `${a} + ${b}`);
+const shares = declareShares(SOFTMAX_THREADS, 'f32');
+const overRow = {type: 'f32', count: SOFTMAX_THREADS} as const;
+const sumFunction = reductionFunction({name: 'sumOfAll', ...overRow, combine: plus});
+const maximumFunction = reductionFunction({name: 'maximumOfAll', ...overRow, combine: (a, b) => `max(${a}, ${b})`});
 const eachElement = (body: string) => `
   for (var n = localIndex; n < count; n += ${SOFTMAX_THREADS}u) {
     ${body}
@@ -84,7 +71,7 @@ export function softmaxShader(causal: boolean): Shader {
 ${shares}
 ${placeFunction}
 ${sumFunction}
-${reduction('maximumOfAll', (a, b) => `max(${a}, ${b})`)}
+${maximumFunction}
 ${entryPoint(
   SOFTMAX_THREADS,
   `
