@@ -6,6 +6,7 @@ import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
 import {cpuBlockSparseSoftmaxKernels} from '../kernels/cpu/block_sparse_softmax.js';
 import {cpuButterflyKernels} from '../kernels/cpu/butterfly_multiply.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
+import {cpuLayerNormKernels} from '../kernels/cpu/layer_norm.js';
 import {webglAppendRows} from '../kernels/webgl/append_rows.js';
 import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
@@ -18,11 +19,13 @@ import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js
 import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_softmax.js';
 import {webgpuButterflyKernels} from '../kernels/webgpu/butterfly_multiply.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
+import {webgpuLayerNormKernels} from '../kernels/webgpu/layer_norm.js';
 import {blockDiagonalGradients} from './gradients/block_diagonal_gradient.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
 import {butterflyGradients} from './gradients/butterfly_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
+import {layerNormGradients} from './gradients/layer_norm_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 import {keepingIndexBuffers} from './sparsity/index_buffers.js';
 
@@ -42,6 +45,8 @@ const kernels = [
   cpuBlockDiagonalKernels,
   webgpuBlockDiagonalKernels,
   webglBlockDiagonalKernels,
+  cpuLayerNormKernels,
+  webgpuLayerNormKernels,
   cpuAppendRows,
   webgpuAppendRows,
   webglAppendRows,
@@ -53,6 +58,7 @@ const gradients = [
   ...blockSparseSoftmaxGradients,
   ...butterflyGradients,
   ...blockDiagonalGradients,
+  ...layerNormGradients,
 ];
 for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();
@@ -81,6 +87,7 @@ export {
 } from './ops/flash_attention.js';
 export {type GeluOptions, gelu} from './ops/gelu.js';
 export {languageModelLoss} from './ops/language_model_loss.js';
+export {type LayerNormOptions, layerNorm} from './ops/layer_norm.js';
 export {monarchMatMul} from './ops/monarch_mat_mul.js';
 export {registerFlashBackend} from './register_flash_backend.js';
 export {BlockLayout, type BlockLayoutJson, type BlockMask} from './sparsity/block_layout.js';

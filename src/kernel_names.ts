@@ -242,6 +242,41 @@ export type BlockDiagonalBackwardInputs = BlockDiagonalMatMulInputs & {
  */
 export const BlockDiagonalBackward = 'BlockDiagonalBackward';
 
+/** Inputs of layer normalization, float32: `x` [.., W], of rank 1 or more, `gamma` [W] and `beta` [W]. */
+export type LayerNormInputs = {
+  x: TensorInfo;
+  gamma: TensorInfo;
+  beta: TensorInfo;
+};
+
+export type LayerNormAttrs = {
+  /** Added to the variance. */
+  epsilon: number;
+};
+
+/**
+ * (x − mean) / √(variance + epsilon)·gamma + beta, row by row. Outputs: y, shaped as x, and rowStats [.., 2], each row's
+ * mean and 1 / √(variance + epsilon).
+ */
+export const LayerNorm = 'LayerNorm';
+
+/** The inputs of {@link LayerNorm} that its gradient for x depends on, its second output, and what arrives at its first. */
+export type LayerNormBackwardInputs = {
+  x: TensorInfo;
+  gamma: TensorInfo;
+  rowStats: TensorInfo;
+  dy: TensorInfo;
+};
+
+/** The gradient of {@link LayerNorm} for x. Output: dx, shaped as x. */
+export const LayerNormBackward = 'LayerNormBackward';
+
+/** As those of {@link LayerNormBackward}. */
+export type LayerNormWeightsBackwardInputs = Omit<LayerNormBackwardInputs, 'gamma'>;
+
+/** The gradients of {@link LayerNorm} for gamma and beta. Outputs: dGamma and dBeta, [W] each. */
+export const LayerNormWeightsBackward = 'LayerNormWeightsBackward';
+
 /** Inputs: `destination` [B, capacity, H, D] and `rows` [B, count, H, D], float32; neither is empty. */
 export type AppendRowsInputs = {
   destination: TensorInfo;

@@ -10,6 +10,7 @@ import {restoreBackendAfterwards} from '../backends.js';
 import {expectProductRight, productCases} from '../block_sparse_results.js';
 import {expectSoftmaxRight, softmaxCases} from '../block_sparse_softmax_results.js';
 import {cacheCases, expectCacheRight} from '../key_value_cache_results.js';
+import {expectLayerNormRight, layerNormCases} from '../layer_norm_results.js';
 import {expectMonarchRight, monarchCases} from '../monarch_results.js';
 
 describe('On the wasm backend', () => {
@@ -64,6 +65,14 @@ describe('On the wasm backend', () => {
     it(`KeyValueCache gives what causal attention gives: ${JSON.stringify(cacheCase)}`, async () => {
       const {numTensors} = tf.memory();
       await expectCacheRight(cacheCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const layerNormCase of layerNormCases) {
+    it(`layerNorm agrees with float64: ${JSON.stringify(layerNormCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectLayerNormRight(layerNormCase);
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }
