@@ -13,6 +13,7 @@ import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
 import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
 import {webglButterflyKernels} from '../kernels/webgl/butterfly_multiply.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
+import {webglLayerNormKernels} from '../kernels/webgl/layer_norm.js';
 import {webgpuAppendRows} from '../kernels/webgpu/append_rows.js';
 import {webgpuBlockDiagonalKernels} from '../kernels/webgpu/block_diagonal.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
@@ -47,6 +48,7 @@ const kernels = [
   webglBlockDiagonalKernels,
   cpuLayerNormKernels,
   webgpuLayerNormKernels,
+  webglLayerNormKernels,
   cpuAppendRows,
   webgpuAppendRows,
   webglAppendRows,

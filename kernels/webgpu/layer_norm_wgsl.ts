@@ -3,7 +3,7 @@
  * W is a multiple of 4, else one. Rows are walked by `lanes` invocations side by side, so that loads are coalesced, and
  * read again from memory, mostly a cache, rather than kept: a row may have any width.
  */
-import {declareShares, plus, type Reduction, reductionFunction} from './reduction_wgsl.js';
+import {declareShares, plus, reductionFunction} from './reduction_wgsl.js';
 import {type Binding, entryPoint, makeShader, type Shader} from './shader.js';
 
 /** What the shaders are compiled for. */
@@ -52,12 +52,12 @@ function unitBindings(variant: LayerNormVariant, names: string[], access: Bindin
   return names.map((name) => ({name, access, element: elementOf(variant)}));
 }
 
-/** A function that adds up a value of each of a row's lanes. */
-function rowSum({lanes}: LayerNormVariant, type: Reduction['type']): string {
+/** A function that adds up two numbers of each of a row's lanes. */
+function rowSums({lanes}: LayerNormVariant): string {
   const threads = Math.max(ROW_THREADS, lanes);
   return `
-${declareShares(threads, type)}
-${reductionFunction({name: 'sumOfRow', type, count: lanes, combine: plus})}`;
+${declareShares(threads, 'vec2f')}
+${reductionFunction({name: 'sumsOfRow', type: 'vec2f', count: lanes, combine: plus})}`;
 }
 
 /** An entry point whose invocations are lanes of rows; `body` sees `row`, `lane`, and the row's units by `eachUnit`. */
@@ -90,20 +90,25 @@ export function layerNormShader(variant: LayerNormVariant): Shader {
     ],
     paramsStruct,
     `
-${rowSum(variant, 'f32')}
+${rowSums(variant)}
 ${overRows(
   variant,
   `
   var sum = 0.0;
   ${eachUnit(variant, `sum += ${sumOfUnit(variant, 'x[base + n]')};`)}
-  let mean = sumOfRow(localIndex, sum) / params.width;
+  let rounded = sumsOfRow(localIndex, vec2f(sum, 0.0)).x / params.width;
+  var rest = 0.0;
   var squares = 0.0;
   ${eachUnit(
     variant,
-    `let centred = x[base + n] - mean;
+    `let centred = x[base + n] - rounded;
+    rest += ${sumOfUnit(variant, 'centred')};
     squares += ${sumOfUnit(variant, 'centred * centred')};`,
   )}
-  let factor = 1.0 / sqrt(sumOfRow(localIndex, squares) / params.width + params.epsilon);
+  let means = sumsOfRow(localIndex, vec2f(rest, squares)) / params.width;
+  // With what the mean's own rounding left over.
+  let mean = rounded + means.x;
+  let factor = 1.0 / sqrt(means.y + params.epsilon);
   ${eachUnit(variant, 'y[base + n] = (x[base + n] - mean) * factor * gamma[n] + beta[n];')}
   if (isRow && lane == 0u) { rowStats[row] = vec2f(mean, factor); }`,
 )}`,
@@ -123,14 +128,14 @@ export function layerNormBackwardShader(variant: LayerNormVariant): Shader {
     ],
     paramsStruct,
     `
-${rowSum(variant, 'vec2f')}
+${rowSums(variant)}
 ${overRows(
   variant,
   `
   let stats = rowStats[min(row, params.rows - 1u)];
   var sums = vec2f();
   ${eachUnit(variant, `${enterUnit} sums += vec2f(${sumOfUnit(variant, 'g')}, ${sumOfUnit(variant, 'g * normalized')});`)}
-  let means = sumOfRow(localIndex, sums) / params.width;
+  let means = sumsOfRow(localIndex, sums) / params.width;
   ${eachUnit(variant, `${enterUnit} dx[base + n] = stats.y * (g - means.x - normalized * means.y);`)}`,
 )}`,
   );
