@@ -7,6 +7,7 @@ import {cpuBlockSparseSoftmaxKernels} from '../kernels/cpu/block_sparse_softmax.
 import {cpuButterflyKernels} from '../kernels/cpu/butterfly_multiply.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
 import {cpuLayerNormKernels} from '../kernels/cpu/layer_norm.js';
+import {cpuRotaryEmbedding} from '../kernels/cpu/rotary_embedding.js';
 import {webglAppendRows} from '../kernels/webgl/append_rows.js';
 import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
@@ -14,6 +15,7 @@ import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_soft
 import {webglButterflyKernels} from '../kernels/webgl/butterfly_multiply.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
 import {webglLayerNormKernels} from '../kernels/webgl/layer_norm.js';
+import {webglRotaryEmbedding} from '../kernels/webgl/rotary_embedding.js';
 import {webgpuAppendRows} from '../kernels/webgpu/append_rows.js';
 import {webgpuBlockDiagonalKernels} from '../kernels/webgpu/block_diagonal.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
@@ -21,12 +23,14 @@ import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_so
 import {webgpuButterflyKernels} from '../kernels/webgpu/butterfly_multiply.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
 import {webgpuLayerNormKernels} from '../kernels/webgpu/layer_norm.js';
+import {webgpuRotaryEmbedding} from '../kernels/webgpu/rotary_embedding.js';
 import {blockDiagonalGradients} from './gradients/block_diagonal_gradient.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
 import {butterflyGradients} from './gradients/butterfly_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
 import {layerNormGradients} from './gradients/layer_norm_gradient.js';
+import {rotaryEmbeddingGradient} from './gradients/rotary_embedding_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 import {keepingIndexBuffers} from './sparsity/index_buffers.js';
 
@@ -49,6 +53,9 @@ const kernels = [
   cpuLayerNormKernels,
   webgpuLayerNormKernels,
   webglLayerNormKernels,
+  cpuRotaryEmbedding,
+  webgpuRotaryEmbedding,
+  webglRotaryEmbedding,
   cpuAppendRows,
   webgpuAppendRows,
   webglAppendRows,
@@ -61,6 +68,7 @@ const gradients = [
   ...butterflyGradients,
   ...blockDiagonalGradients,
   ...layerNormGradients,
+  rotaryEmbeddingGradient,
 ];
 for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();

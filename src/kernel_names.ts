@@ -277,6 +277,25 @@ export type LayerNormWeightsBackwardInputs = Omit<LayerNormBackwardInputs, 'gamm
 /** The gradients of {@link LayerNorm} for gamma and beta. Outputs: dGamma and dBeta, [W] each. */
 export const LayerNormWeightsBackward = 'LayerNormWeightsBackward';
 
+/**
+ * Inputs of rotary position embedding, float32: `x` [B, S, H, D], for an even D, and `table` [positions, D]. A row of the
+ * table has the cosines of its position's D / 2 angles, and then their sines.
+ */
+export type RotaryEmbeddingInputs = {
+  x: TensorInfo;
+  table: TensorInfo;
+};
+
+export type RotaryEmbeddingAttrs = {
+  /** The position of the first token, whose row is the first that is read; those of all others follow. */
+  first: number;
+  /** Turns by the negative angles: the inverse, which is the transpose. */
+  inverse: boolean;
+};
+
+/** Turns each pair (x[d], x[d + D / 2]) by its angle. Output: shaped as x. */
+export const RotaryEmbedding = 'RotaryEmbedding';
+
 /** Inputs: `destination` [B, capacity, H, D] and `rows` [B, count, H, D], float32; neither is empty. */
 export type AppendRowsInputs = {
   destination: TensorInfo;

@@ -12,6 +12,7 @@ import {expectSoftmaxRight, softmaxCases} from '../block_sparse_softmax_results.
 import {cacheCases, expectCacheRight} from '../key_value_cache_results.js';
 import {expectLayerNormRight, layerNormCases} from '../layer_norm_results.js';
 import {expectMonarchRight, monarchCases} from '../monarch_results.js';
+import {expectRotaryRight, rotaryCases} from '../rotary_results.js';
 
 describe('On the wasm backend', () => {
   restoreBackendAfterwards();
@@ -73,6 +74,14 @@ describe('On the wasm backend', () => {
     it(`layerNorm agrees with float64: ${JSON.stringify(layerNormCase)}`, async () => {
       const {numTensors} = tf.memory();
       await expectLayerNormRight(layerNormCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const rotaryCase of rotaryCases) {
+    it(`rotary position embedding agrees with float64: ${JSON.stringify(rotaryCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectRotaryRight(rotaryCase);
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }

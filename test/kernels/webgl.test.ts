@@ -11,6 +11,7 @@ import {expectRight} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
 import {expectLayerNormRight} from '../layer_norm_results.js';
+import {expectRotaryRight} from '../rotary_results.js';
 
 const MAX_SIDE = 'WEBGL_MAX_TEXTURE_SIZE';
 const onWebgl = {predicate: ({backendName}: {backendName: string}) => backendName === 'webgl'};
@@ -173,6 +174,22 @@ describeOnBackends(
       tf.env().set(MAX_SIDE, 32);
       try {
         await expectLayerNormRight({shape: [5, 131]});
+      } finally {
+        tf.env().set(MAX_SIDE, side);
+      }
+    });
+  },
+  onWebgl,
+);
+
+describeOnBackends(
+  'WebGL rotary position embedding',
+  () => {
+    it('finds its way in textures narrower than a head', async () => {
+      const side = tf.env().getNumber(MAX_SIDE);
+      tf.env().set(MAX_SIDE, 32);
+      try {
+        await expectRotaryRight({shape: [1, 9, 3, 70], first: 4});
       } finally {
         tf.env().set(MAX_SIDE, side);
       }
