@@ -252,6 +252,11 @@ export type LayerNormInputs = {
 export type LayerNormAttrs = {
   /** Added to the variance. */
   epsilon: number;
+  /**
+   * Whether the gradients for gamma and beta are likely wanted: if so they are made together, before either is asked for; if
+   * not, each when it is.
+   */
+  trainsWeights: boolean;
 };
 
 /**

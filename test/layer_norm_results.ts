@@ -35,6 +35,7 @@ export const layerNormCases: LayerNormCase[] = [
   {shape: [3, 101, 67]},
   {shape: [70_000, 3]},
   {shape: [2, 1, 8]},
+  {shape: [1, 150_001]},
 ];
 
 const names = ['y', 'x', 'gamma', 'beta'] as const;

@@ -1,19 +1,22 @@
 /** Gradients of layer normalization. */
 import {engine, type GradConfig, type Tensor} from '@tensorflow/tfjs-core';
-import {LayerNorm, LayerNormBackward, LayerNormWeightsBackward} from '../kernel_names.js';
+import {LayerNorm, type LayerNormAttrs, LayerNormBackward, LayerNormWeightsBackward} from '../kernel_names.js';
 
 const layerNormGradient: GradConfig = {
   kernelName: LayerNorm,
   inputsToSave: ['x', 'gamma'],
   outputsToSave: [false, true],
-  gradFunc: (dys, [x, gamma, rowStats]) => {
+  gradFunc: (dys, [x, gamma, rowStats], attrs) => {
+    const {trainsWeights} = attrs as LayerNormAttrs;
     const [dy] = dys as Tensor[];
+    const makeWeights = () => engine().runKernel(LayerNormWeightsBackward, {x, rowStats, dy}) as Tensor[];
     // tfjs calls each function below in a tidy of its own, so what two of them share is made out here.
-    const [dGamma, dBeta] = engine().runKernel(LayerNormWeightsBackward, {x, rowStats, dy}) as Tensor[];
+    const shared = trainsWeights ? makeWeights() : undefined;
+    const weights = () => shared ?? makeWeights();
     return {
       x: () => engine().runKernel(LayerNormBackward, {x, gamma, rowStats, dy}) as Tensor,
-      gamma: () => dGamma,
-      beta: () => dBeta,
+      gamma: () => weights()[0],
+      beta: () => weights()[1],
     };
   },
 };

@@ -60,7 +60,7 @@ serialization.registerClass(FusedLayerNorm);
 
 /**
  * A layer in the place of `tf.layers.layerNormalization` over the last axis: (x − mean) / √(variance + epsilon)·gamma +
- * beta, by the op `layerNorm`: a kernel forward and a few backward, where tfjs-layers takes thousands for a wide input. The
+ * beta, by the op `layerNorm`: a few kernels forward and backward, where tfjs-layers takes thousands for a wide input. The
  * input is [.., W], the output of the same shape; weights are gamma [W] and beta [W], as in Keras.
  *
  * Source: Ba, Kiros and Hinton, "Layer Normalization" (2016, arXiv 1607.06450).

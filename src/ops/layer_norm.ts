@@ -1,5 +1,5 @@
 /** The op `layerNorm`. */
-import {engine, op, type Tensor, type Tensor1D, type TensorLike} from '@tensorflow/tfjs-core';
+import {engine, op, type Tensor, type Tensor1D, type TensorLike, Variable} from '@tensorflow/tfjs-core';
 import {convertToTensor} from '@tensorflow/tfjs-core/dist/tensor_util_env';
 import {registerLayerNormFallback} from '../../kernels/fallback/layer_norm.js';
 import {LayerNorm, type LayerNormAttrs} from '../kernel_names.js';
@@ -26,9 +26,14 @@ function layerNorm_<T extends Tensor>(
     throw new Error(`layerNorm: epsilon must be a positive number, got ${epsilon}.`);
   }
   registerLayerNormFallback(engine().backendName);
-  const attrs: LayerNormAttrs = {epsilon};
+  const attrs: LayerNormAttrs = {epsilon, trainsWeights: !(isFrozen(inputs.gamma) && isFrozen(inputs.beta))};
   const [y] = engine().runKernel(LayerNorm, inputs, attrs) as Tensor[];
   return y as T;
+}
+
+/** Whether training leaves it as it is, by which optimizers know. */
+function isFrozen(t: Tensor): boolean {
+  return t instanceof Variable && !t.trainable;
 }
 
 function assertInputs(inputs: Record<'x' | 'gamma' | 'beta', Tensor>): void {
@@ -45,8 +50,8 @@ function assertInputs(inputs: Record<'x' | 'gamma' | 'beta', Tensor>): void {
 }
 
 /**
- * Normalizes over the last axis: (x − mean) / √(variance + epsilon)·gamma + beta, in one kernel that reads x once from
- * memory, where tfjs's ops write four tensors of its size. The mean is subtracted before squares are taken.
+ * Normalizes over the last axis: (x − mean) / √(variance + epsilon)·gamma + beta. On WebGPU that is one kernel, where tfjs's
+ * ops write five tensors of the size of x. The mean is subtracted before squares are taken.
  *
  * Differentiable once, in x, gamma and beta. Sums run in a fixed order, so that results and gradients are the same bit for
  * bit. Kept for the gradient are x, gamma and two numbers per row.

@@ -342,6 +342,16 @@ describeOnBackends(
       }
     });
 
+    it('makes no gradients of frozen weights that nobody asks for', async () => {
+      const x = tf.randomNormal([8, 64]);
+      const [gamma, beta] = [tf.ones<tf.Rank.R1>([64]), tf.zeros<tf.Rank.R1>([64])].map((t) => tf.variable(t, false));
+      const dispatches = spyOn(GPUComputePassEncoder.prototype, 'dispatchWorkgroups').and.callThrough();
+      const dx = tf.grad((t) => layerNorm(t, gamma, beta))(x, x);
+      expect(dispatches).toHaveBeenCalledTimes(2);
+      await dx.data();
+      tf.dispose([gamma, beta]);
+    });
+
     it('names a tensor that exceeds a buffer, and leaves nothing behind', () => {
       const [x, gamma] = [tf.zeros([100, 64]), tf.zeros<tf.Rank.R1>([64])];
       const before = tf.memory().numTensors;

@@ -40,6 +40,19 @@ describeOnBackends('layerNorm', () => {
     }
   });
 
+  it('takes gradients of frozen variables too, where they are asked for', async () => {
+    const [x, dy] = [normal([3, 4], 1), normal([3, 4], 2)];
+    const [gamma, beta] = [normal([4], 3), normal([4], 4)] as tf.Tensor1D[];
+    const frozen = [gamma, beta].map((weight) => tf.variable(weight, false));
+    const gradients = (weights: tf.Tensor[]) =>
+      tf.grads((...[b, c]: tf.Tensor[]) => layerNorm(x, b as tf.Tensor1D, c as tf.Tensor1D))(weights, dy);
+    const [expected, actual] = await Promise.all(
+      [[gamma, beta], frozen].map((weights) => Promise.all(gradients(weights).map((gradient) => gradient.data()))),
+    );
+    expect(actual).toEqual(expected);
+    tf.dispose(frozen);
+  });
+
   it('is the same bit for bit each time, with its gradients', async () => {
     const [x, gamma, beta] = [normal([200, 72], 1), normal([72], 2), normal([72], 3)];
     const gradients = () =>
