@@ -9,6 +9,8 @@ import {cpuColumnSums} from '../kernels/cpu/column_sums.js';
 import {cpuKernels} from '../kernels/cpu/flash_attention.js';
 import {cpuGeluKernels} from '../kernels/cpu/gelu.js';
 import {cpuLanguageModelLossKernels} from '../kernels/cpu/language_model_loss.js';
+import {cpuLayerNormKernels} from '../kernels/cpu/layer_norm.js';
+import {cpuRotaryEmbedding} from '../kernels/cpu/rotary_embedding.js';
 import {cpuTokenSums} from '../kernels/cpu/token_sums.js';
 import {webglAppendRows} from '../kernels/webgl/append_rows.js';
 import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
@@ -19,6 +21,8 @@ import {webglColumnSums} from '../kernels/webgl/column_sums.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
 import {webglGeluKernels} from '../kernels/webgl/gelu.js';
 import {webglLanguageModelLossKernels} from '../kernels/webgl/language_model_loss.js';
+import {webglLayerNormKernels} from '../kernels/webgl/layer_norm.js';
+import {webglRotaryEmbedding} from '../kernels/webgl/rotary_embedding.js';
 import {webgpuAppendRows} from '../kernels/webgpu/append_rows.js';
 import {webgpuBlockDiagonalKernels} from '../kernels/webgpu/block_diagonal.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
@@ -28,6 +32,8 @@ import {webgpuColumnSums} from '../kernels/webgpu/column_sums.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
 import {webgpuGeluKernels} from '../kernels/webgpu/gelu.js';
 import {webgpuLanguageModelLossKernels} from '../kernels/webgpu/language_model_loss.js';
+import {webgpuLayerNormKernels} from '../kernels/webgpu/layer_norm.js';
+import {webgpuRotaryEmbedding} from '../kernels/webgpu/rotary_embedding.js';
 import {webgpuTokenSums} from '../kernels/webgpu/token_sums.js';
 import {blockDiagonalGradients} from './gradients/block_diagonal_gradient.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
@@ -36,7 +42,9 @@ import {butterflyGradients} from './gradients/butterfly_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
 import {geluGradients} from './gradients/gelu_gradient.js';
 import {languageModelLossGradients} from './gradients/language_model_loss_gradient.js';
+import {layerNormGradients} from './gradients/layer_norm_gradient.js';
 import {projectGradient} from './gradients/project_gradient.js';
+import {rotaryEmbeddingGradient} from './gradients/rotary_embedding_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 import {keepingIndexBuffers} from './sparsity/index_buffers.js';
 
@@ -56,6 +64,12 @@ const kernels = [
   cpuBlockDiagonalKernels,
   webgpuBlockDiagonalKernels,
   webglBlockDiagonalKernels,
+  cpuLayerNormKernels,
+  webgpuLayerNormKernels,
+  webglLayerNormKernels,
+  cpuRotaryEmbedding,
+  webgpuRotaryEmbedding,
+  webglRotaryEmbedding,
   cpuAppendRows,
   webgpuAppendRows,
   webglAppendRows,
@@ -81,6 +95,8 @@ const gradients = [
   ...geluGradients,
   ...languageModelLossGradients,
   projectGradient,
+  ...layerNormGradients,
+  rotaryEmbeddingGradient,
 ];
 for (const gradient of gradients) registerGradient(gradient);
 chainFlashAttention();
@@ -109,6 +125,7 @@ export {
 } from './ops/flash_attention.js';
 export {type GeluOptions, gelu} from './ops/gelu.js';
 export {languageModelLoss} from './ops/language_model_loss.js';
+export {type LayerNormOptions, layerNorm} from './ops/layer_norm.js';
 export {monarchMatMul} from './ops/monarch_mat_mul.js';
 export {registerFlashBackend} from './register_flash_backend.js';
 export {BlockLayout, type BlockLayoutJson, type BlockMask} from './sparsity/block_layout.js';

@@ -242,6 +242,65 @@ export type BlockDiagonalBackwardInputs = BlockDiagonalMatMulInputs & {
  */
 export const BlockDiagonalBackward = 'BlockDiagonalBackward';
 
+/** Inputs of layer normalization, float32: `x` [.., W], of rank 1 or more, `gamma` [W] and `beta` [W]. */
+export type LayerNormInputs = {
+  x: TensorInfo;
+  gamma: TensorInfo;
+  beta: TensorInfo;
+};
+
+export type LayerNormAttrs = {
+  /** Added to the variance. */
+  epsilon: number;
+  /**
+   * Whether the gradients for gamma and beta are likely wanted: if so they are made together, before either is asked for; if
+   * not, each when it is.
+   */
+  trainsWeights: boolean;
+};
+
+/**
+ * (x − mean) / √(variance + epsilon)·gamma + beta, row by row. Outputs: y, shaped as x, and rowStats [.., 2], each row's
+ * mean and 1 / √(variance + epsilon).
+ */
+export const LayerNorm = 'LayerNorm';
+
+/** The inputs of {@link LayerNorm} that its gradient for x depends on, its second output, and what arrives at its first. */
+export type LayerNormBackwardInputs = {
+  x: TensorInfo;
+  gamma: TensorInfo;
+  rowStats: TensorInfo;
+  dy: TensorInfo;
+};
+
+/** The gradient of {@link LayerNorm} for x. Output: dx, shaped as x. */
+export const LayerNormBackward = 'LayerNormBackward';
+
+/** As those of {@link LayerNormBackward}. */
+export type LayerNormWeightsBackwardInputs = Omit<LayerNormBackwardInputs, 'gamma'>;
+
+/** The gradients of {@link LayerNorm} for gamma and beta. Outputs: dGamma and dBeta, [W] each. */
+export const LayerNormWeightsBackward = 'LayerNormWeightsBackward';
+
+/**
+ * Inputs of rotary position embedding, float32: `x` [B, S, H, D], for an even D, and `table` [positions, D]. A row of the
+ * table has the cosines of its position's D / 2 angles, and then their sines.
+ */
+export type RotaryEmbeddingInputs = {
+  x: TensorInfo;
+  table: TensorInfo;
+};
+
+export type RotaryEmbeddingAttrs = {
+  /** The position of the first token, whose row is the first that is read; those of all others follow. */
+  first: number;
+  /** Turns by the negative angles: the inverse, which is the transpose. */
+  inverse: boolean;
+};
+
+/** Turns each pair (x[d], x[d + D / 2]) by its angle. Output: shaped as x. */
+export const RotaryEmbedding = 'RotaryEmbedding';
+
 /** Inputs: `destination` [B, capacity, H, D] and `rows` [B, count, H, D], float32; neither is empty. */
 export type AppendRowsInputs = {
   destination: TensorInfo;

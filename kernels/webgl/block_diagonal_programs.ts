@@ -7,7 +7,7 @@
 import type {BlockDiagonalMatMulAttrs, BlockOrder} from '../../src/kernel_names.js';
 import {swapIf} from '../block_sparse_sizes.js';
 import type {PackedProgram} from './packed_program.js';
-import {type RepeatedWalk, texelWalk, textureAccess, walkTogether} from './textures_glsl.js';
+import {type RepeatedWalk, setQuadFunction, texelWalk, textureAccess, walkTogether} from './textures_glsl.js';
 
 /** Uniforms of both programs: the sizes, as in BlockDiagonalSizes. */
 export const blockDiagonalUniforms = [
@@ -111,16 +111,11 @@ function sumOverPairs(
 
 const commonFunctions = `
 ${textureAccess}
+${setQuadFunction}
 vec4 quadOf(vec2 left, vec2 right) {
   return vec4(left, right).xzyw;
 }
-
-// Padding is 0, on which tfjs's products rely.
-void setQuad(vec4 quad, bool hasNextRow, bool hasNextColumn) {
-  if (!hasNextRow) { quad.zw = vec2(0.0); }
-  if (!hasNextColumn) { quad.yw = vec2(0.0); }
-  setOutput(quad);
-}`;
+`;
 
 /** The product: inputs `source`, which is x, and `weights`. */
 export function blockDiagonalProgram(variant: BlockDiagonalVariant): PackedProgram {

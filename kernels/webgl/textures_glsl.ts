@@ -50,6 +50,15 @@ int outputTexel() {
   return int(gl_FragCoord.y) * packedWidth(outTexShape) + int(gl_FragCoord.x);
 }`;
 
+/** GLSL of `setQuad`: the output, where it may reach beyond the last row or column of its matrix. */
+export const setQuadFunction = `
+// Padding is 0, on which tfjs's products rely.
+void setQuad(vec4 quad, bool hasNextRow, bool hasNextColumn) {
+  if (!hasNextRow) { quad.zw = vec2(0.0); }
+  if (!hasNextColumn) { quad.yw = vec2(0.0); }
+  setOutput(quad);
+}`;
+
 /** GLSL of the texel with this number. */
 export function texel(input: string, index: string): string {
   return `texelFetch(${input}, place(${index}, packedWidth(${input}TexShape)), 0)`;

@@ -3,7 +3,7 @@
  * row of blocks follow one another, so the row's elements are runs of `colSize`, a block apart.
  */
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
-import {declareShares, maximumReduction, sumReduction} from './reduction_wgsl.js';
+import {declareShares, maximum, plus, reductionFunction} from './reduction_wgsl.js';
 import {type Binding, entryPoint, makeShader, type Shader} from './shader.js';
 
 export const SOFTMAX_THREADS = 64;
@@ -38,8 +38,10 @@ fn placeOf(base: u32, n: u32) -> u32 {
   return base + n / params.colSize * params.rowSize * params.colSize + n % params.colSize;
 }`;
 
-const shares = declareShares(SOFTMAX_THREADS);
-const sumFunction = sumReduction('sumOfAll', SOFTMAX_THREADS);
+const shares = declareShares(SOFTMAX_THREADS, 'f32');
+const overRow = {type: 'f32', count: SOFTMAX_THREADS} as const;
+const sumFunction = reductionFunction({name: 'sumOfAll', ...overRow, combine: plus});
+const maximumFunction = reductionFunction({name: 'maximumOfAll', ...overRow, combine: maximum});
 const eachElement = (body: string) => `
   for (var n = localIndex; n < count; n += ${SOFTMAX_THREADS}u) {
     ${body}
@@ -69,7 +71,7 @@ export function softmaxShader(causal: boolean): Shader {
 ${shares}
 ${placeFunction}
 ${sumFunction}
-${maximumReduction('maximumOfAll', SOFTMAX_THREADS)}
+${maximumFunction}
 ${entryPoint(
   SOFTMAX_THREADS,
   `

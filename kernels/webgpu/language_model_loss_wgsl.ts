@@ -1,5 +1,5 @@
 /** WGSL of a language model's loss: a number of invocations go along each row of logits, forward; backward each makes its own. */
-import {declareShares, maximumReduction, sumReduction} from './reduction_wgsl.js';
+import {declareShares, maximum, plus, reductionFunction} from './reduction_wgsl.js';
 import {entryPoint, makeShader, type Shader} from './shader.js';
 
 export const LOSS_THREADS = 256;
@@ -29,9 +29,9 @@ export function rowLossShader(element: LogitsElement, lanes: number): Shader {
     `
 struct Params { rows: u32, columns: u32, factor: f32 }`,
     `
-${declareShares(LOSS_THREADS)}
-${sumReduction('sumOfRow', lanes)}
-${maximumReduction('maximumOfRow', lanes)}
+${declareShares(LOSS_THREADS, 'f32')}
+${reductionFunction({name: 'sumOfRow', type: 'f32', count: lanes, combine: plus})}
+${reductionFunction({name: 'maximumOfRow', type: 'f32', count: lanes, combine: maximum})}
 fn logitAt(index: u32) -> f32 {
   return ${isWhole ? 'logits[index / 4u][index % 4u]' : 'logits[index]'};
 }

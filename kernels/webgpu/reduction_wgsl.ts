@@ -1,27 +1,37 @@
-/** WGSL with which the invocations of a workgroup add up, or compare, a number of each. */
+/** WGSL of reductions within a workgroup, in a fixed order. */
 
-/** Workgroup memory of the functions that {@link reduction} makes. */
-export const declareShares = (threads: number) => `var<workgroup> shares: array<f32, ${threads}>;`;
+/** Which invocations' values are combined: `count`, a power of two, that stand `stride` apart. */
+export interface Reduction {
+  name: string;
+  type: 'f32' | 'vec2f' | 'vec4f';
+  count: number;
+  /** Default 1. */
+  stride?: number;
+  combine: (a: string, b: string) => string;
+}
 
-/**
- * A function that combines a number of each invocation, in a fixed order, into one that all of them get: all `lanes` of
- * them that follow one another, a power of two. The whole workgroup has to call it.
- */
-export function reduction(name: string, lanes: number, combine: (a: string, b: string) => string): string {
+/** The memory that reductions of one type share; it must be declared once per shader. */
+export function declareShares(threads: number, type: Reduction['type']): string {
+  return `var<workgroup> shares: array<${type}, ${threads}>;`;
+}
+
+/** A function that combines a value of each invocation into one that all of them get, from those combined with it. */
+export function reductionFunction({name, type, count, stride = 1, combine}: Reduction): string {
+  const [own, other] = ['shares[localIndex]', `shares[localIndex + half * ${stride}u]`];
   return `
-fn ${name}(localIndex: u32, value: f32) -> f32 {
-  let lane = localIndex % ${lanes}u;
+fn ${name}(localIndex: u32, value: ${type}) -> ${type} {
+  let place = localIndex / ${stride}u % ${count}u;
   shares[localIndex] = value;
   workgroupBarrier();
-  for (var half = ${lanes / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) { shares[localIndex] = ${combine('shares[localIndex]', 'shares[localIndex + half]')}; }
+  for (var half = ${count}u / 2u; half > 0u; half /= 2u) {
+    if (place < half) { ${own} = ${combine(own, other)}; }
     workgroupBarrier();
   }
-  let result = shares[localIndex - lane];
+  let result = shares[localIndex - place * ${stride}u];
   workgroupBarrier();
   return result;
 }`;
 }
 
-export const sumReduction = (name: string, lanes: number) => reduction(name, lanes, (a, b) => `${a} + ${b}`);
-export const maximumReduction = (name: string, lanes: number) => reduction(name, lanes, (a, b) => `max(${a}, ${b})`);
+export const plus = (a: string, b: string): string => `${a} + ${b}`;
+export const maximum = (a: string, b: string): string => `max(${a}, ${b})`;

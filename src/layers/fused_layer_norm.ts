@@ -1,7 +1,7 @@
-/** The layer `fusedLayerNorm`: layer normalization with a short gradient. */
-import {add, keep, mul, type Scalar, scalar, serialization, type Tensor, tidy} from '@tensorflow/tfjs-core';
+/** The layer `fusedLayerNorm`: layer normalization by `layerNorm`. */
+import {serialization, type Tensor, type Tensor1D, tidy} from '@tensorflow/tfjs-core';
 import {initializers, type LayerVariable, layers, type Shape} from '@tensorflow/tfjs-layers';
-import {normalize} from '../ops/normalize.js';
+import {layerNorm} from '../ops/layer_norm.js';
 
 type LayerArgs = NonNullable<ConstructorParameters<typeof layers.Layer>[0]>;
 
@@ -16,8 +16,6 @@ export class FusedLayerNorm extends layers.Layer {
   static readonly className = 'FusedLayerNorm';
 
   private readonly epsilon: number;
-  /** Epsilon on the backend. */
-  private epsilonTensor: Scalar | undefined;
   private gamma!: LayerVariable;
   private beta!: LayerVariable;
 
@@ -44,8 +42,8 @@ export class FusedLayerNorm extends layers.Layer {
     return tidy(() => {
       this.invokeCallHook(inputs, kwargs);
       const x = Array.isArray(inputs) ? inputs[0] : inputs;
-      this.epsilonTensor ??= keep(scalar(this.epsilon));
-      return add(mul(normalize(x, this.epsilonTensor), this.gamma.read()), this.beta.read());
+      const [gamma, beta] = [this.gamma, this.beta].map((weight) => weight.read() as Tensor1D);
+      return layerNorm(x, gamma, beta, {epsilon: this.epsilon});
     });
   }
 
@@ -56,20 +54,14 @@ export class FusedLayerNorm extends layers.Layer {
   override getConfig(): serialization.ConfigDict {
     return {...super.getConfig(), epsilon: this.epsilon};
   }
-
-  protected override disposeWeights(): number {
-    this.epsilonTensor?.dispose();
-    this.epsilonTensor = undefined;
-    return super.disposeWeights();
-  }
 }
 
 serialization.registerClass(FusedLayerNorm);
 
 /**
  * A layer in the place of `tf.layers.layerNormalization` over the last axis: (x − mean) / √(variance + epsilon)·gamma +
- * beta, whose gradient takes a few kernels where that of tfjs-layers takes thousands for a wide input. The input is
- * [.., W], the output of the same shape; weights are gamma [W] and beta [W], as in Keras.
+ * beta, by the op `layerNorm`: a few kernels forward and backward, where tfjs-layers takes thousands for a wide input. The
+ * input is [.., W], the output of the same shape; weights are gamma [W] and beta [W], as in Keras.
  *
  * Source: Ba, Kiros and Hinton, "Layer Normalization" (2016, arXiv 1607.06450).
  *

@@ -12,7 +12,9 @@ import {expectSoftmaxRight, softmaxCases} from '../block_sparse_softmax_results.
 import {expectGeluRight, geluCases} from '../gelu_results.js';
 import {cacheCases, expectCacheRight} from '../key_value_cache_results.js';
 import {expectLossRight, lossCases} from '../language_model_loss_results.js';
+import {expectLayerNormRight, layerNormCases} from '../layer_norm_results.js';
 import {expectMonarchRight, monarchCases} from '../monarch_results.js';
+import {expectRotaryRight, rotaryCases} from '../rotary_results.js';
 import {expectTokenSumsRight, tokenSumsCases} from '../token_sums_results.js';
 
 describe('On the wasm backend', () => {
@@ -79,6 +81,14 @@ describe('On the wasm backend', () => {
     });
   }
 
+  for (const layerNormCase of layerNormCases) {
+    it(`layerNorm agrees with float64: ${JSON.stringify(layerNormCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectLayerNormRight(layerNormCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
   for (const lossCase of lossCases) {
     it(`languageModelLoss agrees with float64: ${JSON.stringify(lossCase)}`, async () => {
       const {numTensors} = tf.memory();
@@ -92,6 +102,14 @@ describe('On the wasm backend', () => {
     it(`sums by token agree with float64: ${JSON.stringify(tokenSumsCase)}`, async () => {
       const {numTensors} = tf.memory();
       await expectTokenSumsRight(tokenSumsCase);
+      expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+    });
+  }
+
+  for (const rotaryCase of rotaryCases) {
+    it(`rotary position embedding agrees with float64: ${JSON.stringify(rotaryCase)}`, async () => {
+      const {numTensors} = tf.memory();
+      await expectRotaryRight(rotaryCase);
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }

@@ -5,11 +5,13 @@
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import * as tf from '@tensorflow/tfjs-core';
 import {chunkLimits} from '../../kernels/webgl/key_chunks.js';
-import {BlockLayout, type BlockSparseMode, blockSparseMatMul, flashAttention} from '../../src/index.js';
+import {BlockLayout, type BlockSparseMode, blockSparseMatMul, flashAttention, layerNorm} from '../../src/index.js';
 import {type AttentionCase, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
+import {expectLayerNormRight} from '../layer_norm_results.js';
+import {expectRotaryRight} from '../rotary_results.js';
 
 const MAX_SIDE = 'WEBGL_MAX_TEXTURE_SIZE';
 const onWebgl = {predicate: ({backendName}: {backendName: string}) => backendName === 'webgl'};
@@ -138,6 +140,65 @@ describeOnBackends(
 );
 
 describeOnBackends(
+  'WebGL layer normalization',
+  () => {
+    const step = (rows: number, width: number) =>
+      tf.tidy(() => {
+        const [x, gamma, beta] = [tf.ones([rows, width]), tf.ones([width]), tf.zeros([width])];
+        tf.grads((...[a, b, c]: tf.Tensor[]) => layerNorm(a, b as tf.Tensor1D, c as tf.Tensor1D))([x, gamma, beta]);
+      });
+
+    it('takes two passes forward, two for dx and three for the weights, and more where a row is long', () => {
+      const run = spyOn(tf.backend() as MathBackendWebGL, 'runWebGLProgram').and.callThrough();
+      const passes = () => run.calls.allArgs().filter(([{userCode}]) => userCode.includes('matrixRows')).length;
+      step(6, 64);
+      expect(passes()).toBe(7);
+      run.calls.reset();
+      step(6, 2048);
+      expect(passes()).toBe(9);
+    });
+
+    it('is compiled once for all sizes', () => {
+      // tfjs itself tells apart textures that fit their matrix, and matrices of one row.
+      step(6, 64);
+      step(300, 2048);
+      const compiled = programCount('matrixRows');
+      step(30, 96);
+      step(400, 3000);
+      expect(compiled).toBeGreaterThan(0);
+      expect(programCount('matrixRows')).toBe(compiled);
+    });
+
+    it('finds its way in textures narrower than a row', async () => {
+      const side = tf.env().getNumber(MAX_SIDE);
+      tf.env().set(MAX_SIDE, 32);
+      try {
+        await expectLayerNormRight({shape: [5, 131]});
+      } finally {
+        tf.env().set(MAX_SIDE, side);
+      }
+    });
+  },
+  onWebgl,
+);
+
+describeOnBackends(
+  'WebGL rotary position embedding',
+  () => {
+    it('finds its way in textures narrower than a head', async () => {
+      const side = tf.env().getNumber(MAX_SIDE);
+      tf.env().set(MAX_SIDE, 32);
+      try {
+        await expectRotaryRight({shape: [1, 9, 3, 70], first: 4});
+      } finally {
+        tf.env().set(MAX_SIDE, side);
+      }
+    });
+  },
+  onWebgl,
+);
+
+describeOnBackends(
   'WebGL texture limits',
   () => {
     it('are checked before any work, with the name and the shape', () => {
@@ -145,6 +206,7 @@ describeOnBackends(
       const k = tf.zeros<tf.Rank.R4>([1, 2, 300, 16]);
       const layout = butterfly(64, 8);
       const [x, values] = [tf.zeros([200, 64]), tf.zeros([layout.nnz, 8, 8])];
+      const gamma = tf.ones<tf.Rank.R1>([64]);
       const side = tf.env().getNumber(MAX_SIDE);
       const {numTensors, numDataBuffers} = tf.memory();
       tf.env().set(MAX_SIDE, 32);
@@ -154,6 +216,9 @@ describeOnBackends(
         );
         expect(() => blockSparseMatMul(x, values, {layout, mode: 'dds'})).toThrowError(
           'blockSparseMatMul: a of shape [1,1,200,64] needs 3200 texels, but a texture of this WebGL device holds 32 × 32 = 1024.',
+        );
+        expect(() => layerNorm(x, gamma, gamma)).toThrowError(
+          'layerNorm: x of shape [200,64] needs 3200 texels, but a texture of this WebGL device holds 32 × 32 = 1024.',
         );
       } finally {
         tf.env().set(MAX_SIDE, side);

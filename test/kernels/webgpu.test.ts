@@ -12,6 +12,7 @@ import {
   blockSparseMatMul,
   butterflyMultiply,
   flashAttention,
+  layerNorm,
   monarchMatMul,
   registerFlashBackend,
 } from '../../src/index.js';
@@ -397,6 +398,63 @@ describeOnBackends(
       // Both parts of source and target of either leg, and of the twiddle; what either leg saves.
       expect(dispatches).toHaveBeenCalledTimes(buffers < 10 ? 4 : 3);
       await Promise.all(gradients.map((gradient) => gradient.data()));
+    });
+  },
+  onWebgpu,
+);
+
+describeOnBackends(
+  'WebGPU layer normalization',
+  () => {
+    it('gives the same where workgroups are more than a dimension has', async () => {
+      const [x, gamma, beta] = [tf.randomNormal([300, 260]), tf.ones([260]), tf.zeros([260])];
+      const results = () => {
+        const {value, grads} = tf.valueAndGrads((...[a, b, c]: tf.Tensor[]) =>
+          layerNorm(a, b as tf.Tensor1D, c as tf.Tensor1D),
+        )([x, gamma, beta]);
+        return Promise.all([value, ...grads].map((t) => t.data()));
+      };
+      const expected = await results();
+      expect(await withLimits({maxComputeWorkgroupsPerDimension: 7}, results)).toEqual(expected);
+    });
+
+    it('takes one dispatch forward, one for dx, and for the gradients of the weights one, or two where rows are many', async () => {
+      const dispatches = spyOn(GPUComputePassEncoder.prototype, 'dispatchWorkgroups').and.callThrough();
+      for (const [rows, expected] of [
+        [8, 3],
+        [400, 4],
+      ]) {
+        const [x, dy] = [tf.randomNormal([rows, 64]), tf.ones([rows, 64])];
+        const weights = [tf.ones([64]), tf.zeros([64])];
+        dispatches.calls.reset();
+        const gradients = tf.grads((...[a, b, c]: tf.Tensor[]) => layerNorm(a, b as tf.Tensor1D, c as tf.Tensor1D))(
+          [x, ...weights],
+          dy,
+        );
+        expect(dispatches).toHaveBeenCalledTimes(expected);
+        await Promise.all(gradients.map((gradient) => gradient.data()));
+      }
+    });
+
+    it('makes no gradients of frozen weights that nobody asks for', async () => {
+      const x = tf.randomNormal([8, 64]);
+      const [gamma, beta] = [tf.ones<tf.Rank.R1>([64]), tf.zeros<tf.Rank.R1>([64])].map((t) => tf.variable(t, false));
+      const dispatches = spyOn(GPUComputePassEncoder.prototype, 'dispatchWorkgroups').and.callThrough();
+      const dx = tf.grad((t) => layerNorm(t, gamma, beta))(x, x);
+      expect(dispatches).toHaveBeenCalledTimes(2);
+      await dx.data();
+      tf.dispose([gamma, beta]);
+    });
+
+    it('names a tensor that exceeds a buffer, and leaves nothing behind', () => {
+      const [x, gamma] = [tf.zeros([100, 64]), tf.zeros<tf.Rank.R1>([64])];
+      const before = tf.memory().numTensors;
+      withLimits({maxStorageBufferBindingSize: 20_000}, () => {
+        expect(() => layerNorm(x, gamma, gamma)).toThrowError(
+          /^layerNorm: x of shape \[100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
+        );
+      });
+      expect(tf.memory().numTensors).toBe(before);
     });
   },
   onWebgpu,

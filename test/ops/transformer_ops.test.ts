@@ -1,7 +1,6 @@
 /** The element-wise and row-wise ops of a transformer: values and gradients against formulas of tfjs's ops. */
 import * as tf from '@tensorflow/tfjs-core';
 import {gelu, languageModelLoss} from '../../src/index.js';
-import {normalize} from '../../src/ops/normalize.js';
 import {expectWithin} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 
@@ -29,14 +28,6 @@ describeOnBackends('Ops of a transformer', () => {
       return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1));
     };
     await expectSame((x) => gelu(x, {approximate: true}), formula, tf.mul(normal([5, 7], 1), 2));
-  });
-
-  it('normalize is what moments make', async () => {
-    const formula: Op = (x) => {
-      const {mean, variance} = tf.moments(x, -1, true);
-      return tf.div(tf.sub(x, mean), tf.sqrt(tf.add(variance, 1e-5)));
-    };
-    await expectSame((x) => normalize(x, tf.scalar(1e-5)), formula, tf.add(normal([2, 3, 16], 2), 3));
   });
 
   it('languageModelLoss is the mean cross-entropy', async () => {

@@ -58,6 +58,7 @@ describe('The example at', () => {
       'gpt(',
       'gelu(',
       'languageModelLoss(',
+      'layerNorm(',
       'generate(',
       'generateTokens(',
       'pixelflyDense.fromDense(',
