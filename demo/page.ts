@@ -1,187 +1,421 @@
-/** The page: connects its form, figures, chart and sample to a training. */
+/** The page: connects its controls to loading, training, writing, keeping and comparing. */
 import './style.css';
-import {type BackendName, backendLabels, startBackend, usedBytes} from './backend_choice.js';
-import {LossChart} from './loss_chart.js';
-import {readText, requireLength, type Text, TextProblem} from './text_data.js';
-import {LossProblem, type StepReport, Training, type TrainingSettings} from './training.js';
+import type {LayersModel} from '../src/tf.js';
+import {backendLabels, memoryMeter, offerOfBrowser, startBackend} from './backend.js';
+import {showComparison} from './comparison_view.js';
+import {element, formatBytes, formatCount, show} from './dom.js';
+import {type ModelFiles, openModel, sizesOf, trainedVariables, type Variant} from './language_model.js';
+import {gpt2Model, newModel, newSizes, pretrainedModel} from './model_source.js';
+import {Problem, sentenceFor} from './problem.js';
+import {runView, type State} from './run_view.js';
+import {download, downloadRun, FORMAT, keepRun, keptRun, type SavedRun, uploadedRun} from './saved_run.js';
+import {type Settings, settingsForm} from './settings_form.js';
+import {readTextFile, type TextSource, TrainingText} from './text_data.js';
+import {makeTokenizer} from './tokenizer.js';
+import {noProgress, type Snapshot, Training} from './training.js';
+import {writeText} from './writing.js';
 
-/** Sizes of the model that the page does not ask for. */
-const width = 128;
-const heads = 4;
-const hidden = 512;
-
-type State = 'idle' | 'starting' | 'running' | 'paused' | 'stopping';
-
-const form = element('settings', HTMLFormElement);
-const choices = element('choices', HTMLFieldSetElement);
-const drop = element('drop', HTMLElement);
-const fileInput = element('file', HTMLInputElement);
-const backendSelect = element('backend', HTMLSelectElement);
-const pauseButton = element('pause', HTMLButtonElement);
-const chart = new LossChart(element('chart', HTMLElement));
+/** Tokens that Write adds at most; Stop ends it earlier. */
+const WRITTEN_TOKENS = 200;
 
 let state: State = 'idle';
-let text: Text | undefined;
+let text: TextSource | undefined;
+/** The run that the page shows and that Resume goes on with, as it was kept last. */
+let run: SavedRun | undefined;
 let training: Training | undefined;
-/** Whether the GPU failed in the training that was started last. */
-let gpuFailed = false;
+/** Ends writing or comparing. */
+let work = new AbortController();
+/** What the GPU reported while the present work went on. */
+let gpuProblem: Problem | undefined;
+/** The model that was loaded last, and what from. */
+let loaded: {key: string; files: ModelFiles} | undefined;
 
-listen();
-void loadSample();
+void begin();
+
+async function begin(): Promise<void> {
+  settingsForm.start(await offerOfBrowser());
+  listen();
+  setState('idle');
+  await loadSample();
+  await showKept();
+}
 
 function listen(): void {
-  form.addEventListener('submit', (event) => {
+  element('settings', HTMLFormElement).addEventListener('submit', (event) => {
     event.preventDefault();
-    if (state === 'idle') void train();
+    if (state === 'idle') void start();
   });
-  pauseButton.addEventListener('click', togglePause);
-  element('stop', HTMLButtonElement).addEventListener('click', stop);
-  fileInput.addEventListener('change', () => void takeFile(fileInput.files?.[0]));
-  drop.addEventListener('dragover', (event) => {
-    event.preventDefault();
-    drop.classList.add('over');
+  onClick('pause', pauseOrResume);
+  onClick('stop', stop);
+  onClick('write', () => void write());
+  onClick('compare', () => void compare());
+  onClick('use-sample', () => void loadSample());
+  onClick('export-csv', exportCsv);
+  onClick('save', () => void save());
+  onClick('restore', () => void restore());
+  onClick('download', () => run && downloadRun(run));
+  onFiles('file', 'drop', ([file]) => void takeText(() => readTextFile(file)));
+  onFiles('upload', 'upload-drop', (files) => void upload(files));
+  acceptDrop('gpt2-drop', (files) => {
+    element('gpt2-files', HTMLInputElement).files = files;
   });
-  drop.addEventListener('dragleave', () => drop.classList.remove('over'));
-  drop.addEventListener('drop', (event) => {
-    event.preventDefault();
-    drop.classList.remove('over');
-    if (state === 'idle') void takeFile(event.dataTransfer?.files[0]);
+  const paste = element('paste', HTMLTextAreaElement);
+  paste.addEventListener('input', () => {
+    if (paste.value) showText({name: 'The pasted text', text: paste.value});
+  });
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) training?.requestCopy();
   });
 }
 
-/** One training from Start to Stop, with everything that can go wrong in it told in the page. */
-async function train(): Promise<void> {
-  showProblem('');
-  gpuFailed = false;
+function onClick(id: string, act: () => void): void {
+  element(id, HTMLButtonElement).addEventListener('click', act);
+}
+
+/** Takes files chosen in an input or dropped around it. */
+function onFiles(id: string, dropId: string, take: (files: File[]) => void): void {
+  const input = element(id, HTMLInputElement);
+  const takeSome = (files: FileList | null) => {
+    if (files && files.length > 0 && state === 'idle') take([...files]);
+  };
+  input.addEventListener('change', () => takeSome(input.files));
+  acceptDrop(dropId, takeSome);
+}
+
+function acceptDrop(id: string, take: (files: FileList) => void): void {
+  const place = element(id, HTMLElement);
+  const mark = (over: boolean) => place.classList.toggle('over', over);
+  place.addEventListener('dragover', (event) => {
+    event.preventDefault();
+    mark(true);
+  });
+  place.addEventListener('dragleave', () => mark(false));
+  place.addEventListener('drop', (event) => {
+    event.preventDefault();
+    mark(false);
+    if (event.dataTransfer && state === 'idle') take(event.dataTransfer.files);
+  });
+}
+
+/** Does what takes a while; whatever goes wrong in it is told in the page. */
+async function busy(next: State, act: () => Promise<void>): Promise<void> {
+  runView.showProblem('');
+  gpuProblem = undefined;
+  work = new AbortController();
+  setState(next);
   try {
-    const settings = readSettings();
-    if (!text) throw new TextProblem('Choose a text file first.');
-    requireLength(text, settings.sizes.context);
-    setState('starting');
-    const backend = await startBackend(backendSelect.value as BackendName, failOnGpu);
-    training = new Training(text, settings, {onStep: showStep, onSample: showSample});
-    clearResults(backend);
-    setState('running', runningSentence(backend, training.model.parameterCount));
-    await training.run();
+    await act();
   } catch (error) {
-    if (!gpuFailed) showProblem(sentenceFor(error));
+    // What the GPU reported explains the error that comes of it.
+    runView.showProblem(sentenceFor(gpuProblem ?? error));
+    runView.say('');
   }
-  training = undefined;
-  setState('idle', element('step', HTMLElement).textContent === '–' ? '' : 'Stopped. All GPU memory is free again.');
-  showMemory();
+  setState('idle');
+  runView.showMemory();
 }
 
-function togglePause(): void {
+function setState(next: State): void {
+  state = next;
+  runView.showState(state, run);
+}
+
+function failOnGpu(problem: Problem): void {
+  gpuProblem ??= problem;
+  training?.fail(gpuProblem);
+  work.abort(gpuProblem);
+}
+
+// Text
+
+async function loadSample(): Promise<void> {
+  await takeText(async () => {
+    const response = await fetch('sample.txt').catch(() => undefined);
+    if (!response?.ok) throw new Problem('The sample cannot be loaded. Choose a file or paste a text.');
+    return {name: 'The sample story', text: await response.text()};
+  });
+}
+
+async function takeText(read: () => Promise<TextSource>): Promise<void> {
+  try {
+    showText(await read());
+    element('paste', HTMLTextAreaElement).value = '';
+    runView.showProblem('');
+  } catch (error) {
+    runView.showProblem(sentenceFor(error));
+  }
+}
+
+function showText(chosen: TextSource): void {
+  text = chosen;
+  show('text-name', `${chosen.name}, ${formatBytes(new Blob([chosen.text]).size)}`);
+  element('prompt', HTMLInputElement).value = firstWords(chosen.text);
+}
+
+function firstWords(text: string): string {
+  return text.trim().split(/\s+/, 2).join(' ').slice(0, 30);
+}
+
+// Training
+
+async function start(): Promise<void> {
+  await busy('preparing', async () => {
+    const settings = settingsForm.read();
+    if (!text) throw new Problem('Choose a text first: paste one, choose a file, or use the sample story.');
+    runView.say('Preparing…');
+    await startChosen(settings);
+    const model = await sourceModel(settings);
+    await train({format: FORMAT, model, text, settings, progress: noProgress()});
+  });
+}
+
+async function resume(kept: SavedRun): Promise<void> {
+  await busy('preparing', async () => {
+    const {steps, learningRate, prompt, backend} = settingsForm.read();
+    if (steps <= kept.progress.step) {
+      throw new Problem(`All ${formatCount(kept.progress.step)} steps are taken. Raise Steps to go on.`);
+    }
+    const settings = {...kept.settings, steps, learningRate, prompt, backend};
+    settingsForm.fill(settings);
+    runView.say('Preparing…');
+    await startChosen(settings);
+    await train({...kept, settings});
+  });
+}
+
+/** Trains on the active backend until all steps are taken or it is stopped. */
+async function train(begun: SavedRun): Promise<void> {
+  const {settings, model: files} = begun;
+  const {contextLength} = sizesOf(files.artifacts);
+  if (settings.context > contextLength) {
+    throw new Problem(`This model sees at most ${contextLength} tokens. Choose a context of up to ${contextLength}.`);
+  }
+  run = begun;
+  const progress = structuredClone(begun.progress);
+  const tokenizer = await makeTokenizer(files.tokenizer);
+  const data = await TrainingText.from(begun.text, tokenizer, settings.context);
+  memoryMeter.restart();
+  await withModel(files, settingsForm.variantOf(settings), async (model) => {
+    const onChange = () => runView.showProgress(progress, settings.steps);
+    const tokensPerStep = settings.batch * settings.context;
+    training = new Training(model, tokenizer, data, settings, progress, {
+      onStep: (_, secondsPerStep) => {
+        onChange();
+        runView.showPace(progress, settings.steps, secondsPerStep, tokensPerStep);
+      },
+      onHeldOut: onChange,
+      onSample: () => runView.showSamples(progress),
+      onKeep: (snapshot) => keep(begun, snapshot, progress),
+    });
+    onChange();
+    runView.showPace(progress, settings.steps, 0, tokensPerStep);
+    runView.showSamples(progress);
+    setState('running');
+    runView.say(trainingSentence(model, files.name, settings));
+    try {
+      await training.run(begun.optimizer);
+    } finally {
+      training = undefined;
+    }
+  }).catch((error) => {
+    // What was learnt since the last copy is lost.
+    if (run) showRun(run);
+    throw error;
+  });
+  const end = progress.step < settings.steps ? 'Stopped' : 'Done';
+  runView.say(`${end} after ${formatCount(progress.step)} steps. The model is kept in this browser.`);
+}
+
+async function keep(begun: SavedRun, {artifacts, optimizer}: Snapshot, progress: SavedRun['progress']): Promise<void> {
+  run = {...begun, model: {...begun.model, artifacts}, optimizer, progress: structuredClone(progress)};
+  offerTuned();
+  try {
+    await keepRun('latest', run);
+    if (state === 'paused') runView.say(`Paused after ${formatCount(progress.step)} steps, and kept in this browser.`);
+  } catch (error) {
+    runView.showProblem(sentenceFor(error));
+  }
+}
+
+function trainingSentence(model: LayersModel, name: string, {backend}: Settings): string {
+  const weights = trainedVariables(model).reduce((sum, {size}) => sum + size, 0);
+  return `Training ${formatCount(weights)} weights of “${name}” on ${backendLabels[backend]}.`;
+}
+
+function pauseOrResume(): void {
   if (state === 'running') {
     training?.pause();
-    setState('paused', 'Paused.');
+    setState('paused');
+    runView.say('Pausing after this step…');
   } else if (state === 'paused') {
     training?.resume();
-    setState('running', 'Training.');
+    setState('running');
+    runView.say('Training goes on.');
+  } else if (state === 'idle' && run) {
+    void resume(run);
   }
 }
 
 function stop(): void {
-  if (state !== 'running' && state !== 'paused') return;
-  setState('stopping', 'Stopping…');
-  training?.stop();
+  work.abort();
+  if (!training) return;
+  setState('stopping');
+  runView.say('Stopping…');
+  training.stop();
 }
 
-/** Ends the training. A failed step often comes with the GPU's failure, which explains it and so is what is shown. */
-function failOnGpu(sentence: string): void {
-  if (!gpuFailed) showProblem(sentence);
-  gpuFailed = true;
-  training?.stop();
-}
+// Models
 
-function sentenceFor(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return error instanceof TextProblem || error instanceof LossProblem ? message : `Training failed: ${message}`;
-}
-
-function readSettings(): TrainingSettings {
-  const number = (id: string) => element(id, HTMLInputElement).valueAsNumber;
-  const sizes = {context: number('context'), width, heads, hidden};
-  return {sizes, batch: number('batch'), learningRate: number('learning-rate')};
-}
-
-async function loadSample(): Promise<void> {
-  const response = await fetch('sample.txt');
-  if (!response.ok) return;
-  showText({name: 'The sample text', bytes: new Uint8Array(await response.arrayBuffer())});
-}
-
-async function takeFile(file: File | undefined): Promise<void> {
-  if (!file) return;
-  try {
-    showText(await readText(file));
-    showProblem('');
-  } catch (error) {
-    showProblem(sentenceFor(error));
+/** Starts the backend of the settings; where another one runs in its place, the page says so. */
+async function startChosen(settings: Settings): Promise<void> {
+  const chosen = settings.backend;
+  settings.backend = await startBackend(chosen, failOnGpu);
+  if (settings.backend !== chosen) {
+    const [wanted, got] = [backendLabels[chosen], backendLabels[settings.backend]];
+    show('offer', `${wanted} does not start in this browser, so ${got} computes.`);
   }
 }
 
-function showText(chosen: Text): void {
-  text = chosen;
-  show('text-name', `${chosen.name}, ${formatBytes(chosen.bytes.length)}`);
+async function sourceModel({source, size, context}: Settings): Promise<ModelFiles> {
+  if (source === 'tuned' && run) return run.model;
+  const gpt2 = settingsForm.gpt2Source();
+  const key = JSON.stringify([source, size, context, source === 'gpt2' && describe(gpt2)]);
+  if (loaded?.key !== key) {
+    loaded = undefined;
+    const say = (sentence: string) => runView.say(sentence);
+    const files =
+      source === 'new'
+        ? await newModel(size, context)
+        : source === 'gpt2'
+          ? await gpt2Model(gpt2, say)
+          : await pretrainedModel(say);
+    loaded = {key, files};
+  }
+  return loaded.files;
 }
 
-function setState(next: State, sentence = ''): void {
-  state = next;
-  const trains = state === 'running' || state === 'paused';
-  choices.disabled = state !== 'idle';
-  element('start', HTMLButtonElement).disabled = state !== 'idle';
-  element('stop', HTMLButtonElement).disabled = !trains;
-  pauseButton.disabled = !trains;
-  pauseButton.textContent = state === 'paused' ? 'Resume' : 'Pause';
-  show('status', state === 'starting' ? 'Starting…' : sentence);
+function describe(source: string | File[]): string {
+  return typeof source === 'string'
+    ? source
+    : source.map(({name, size, lastModified}) => [name, size, lastModified]).join();
 }
 
-function runningSentence(backend: BackendName, parameters: number): string {
-  const chosen = backendSelect.value as BackendName;
-  const where = `on ${backendLabels[backend]}`;
-  const training = `Training ${parameters.toLocaleString('en')} parameters ${where}.`;
-  return backend === chosen ? training : `This browser offers no ${backendLabels[chosen]}. ${training}`;
+/** Opens a model for a while. */
+async function withModel(
+  files: ModelFiles,
+  variant: Variant,
+  use: (model: LayersModel) => Promise<void>,
+): Promise<void> {
+  const model = await openModel(files.artifacts, variant);
+  try {
+    await use(model);
+  } finally {
+    model.dispose();
+  }
 }
 
-function clearResults(backend: BackendName): void {
-  chart.clear();
-  show('sample', '');
-  show('memory-label', backend === 'cpu' ? 'Memory' : 'GPU memory');
+async function write(): Promise<void> {
+  await busy('writing', async () => {
+    const settings = settingsForm.read();
+    // Once it has been trained, the chosen model is the trained one.
+    const tuned = run && [run.settings.source, 'tuned'].includes(settings.source) ? run : undefined;
+    runView.say('Preparing…');
+    await startChosen(settings);
+    const files = tuned ? tuned.model : await sourceModel(settings);
+    const variant = settingsForm.variantOf(tuned ? tuned.settings : settings);
+    const tokenizer = await makeTokenizer(files.tokenizer);
+    const place = tuned ? 'sample-now' : 'sample-before';
+    await withModel(files, variant, async (model) => {
+      runView.say(`“${files.name}” writes on ${backendLabels[settings.backend]}. Stop ends it.`);
+      const options = {prompt: settings.prompt, maxTokens: WRITTEN_TOKENS, signal: work.signal};
+      for await (const written of writeText(model, tokenizer, options)) show(place, written);
+    });
+    if (gpuProblem) throw gpuProblem;
+    runView.say('');
+  });
 }
 
-function showStep({step, loss, tokensPerSecond}: StepReport): void {
-  chart.add(step, loss);
-  show('loss', loss.toFixed(3));
-  show('step', step.toLocaleString('en'));
-  show('speed', tokensPerSecond > 0 ? Math.round(tokensPerSecond).toLocaleString('en') : '–');
-  showMemory();
+// Keeping
+
+/** Takes a run that was kept into the page, from where Resume goes on. */
+function showRun(kept: SavedRun): void {
+  run = kept;
+  const {progress, settings} = kept;
+  settingsForm.fill(settings);
+  showText(kept.text);
+  element('prompt', HTMLInputElement).value = settings.prompt;
+  runView.showProgress(progress, settings.steps);
+  runView.showPace(progress, settings.steps, 0, 0);
+  runView.showSamples(progress);
+  offerTuned();
 }
 
-function showMemory(): void {
-  show('memory', formatBytes(usedBytes()));
+function offerTuned(): void {
+  if (run) settingsForm.offerTuned(`Fine-tuned: ${run.model.name}`);
 }
 
-function showSample(written: string, step: number): void {
-  show('sample', written);
-  show('sample-step', `After ${step.toLocaleString('en')} steps:`);
+/** After a reload: the training that was kept of itself, and whether a model was saved. */
+async function showKept(): Promise<void> {
+  try {
+    const [latest, saved] = await Promise.all([keptRun('latest'), keptRun('saved')]);
+    element('restore', HTMLButtonElement).disabled = saved === undefined;
+    if (!latest) return;
+    showRun(latest);
+    const {step} = latest.progress;
+    const isDone = step >= latest.settings.steps;
+    const next = isDone ? 'Write with it, or raise Steps and resume.' : 'Resume goes on from there.';
+    runView.say(`A training of this text was kept after ${formatCount(step)} steps. ${next}`);
+  } catch (error) {
+    runView.showProblem(`The browser keeps nothing for this page, so save by Download. ${sentenceFor(error)}`);
+  }
+  setState(state);
 }
 
-function showProblem(sentence: string): void {
-  show('problem', sentence);
+async function save(): Promise<void> {
+  if (!run) return;
+  try {
+    await keepRun('saved', run);
+    element('restore', HTMLButtonElement).disabled = false;
+    show('keep-status', `Saved after ${formatCount(run.progress.step)} steps.`);
+  } catch (error) {
+    runView.showProblem(sentenceFor(error));
+  }
 }
 
-function formatBytes(bytes: number): string {
-  if (bytes < 1000) return `${bytes} B`;
-  return bytes < 1e6 ? `${(bytes / 1000).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+async function restore(): Promise<void> {
+  if (state !== 'idle') return;
+  await take(() => keptRun('saved'));
 }
 
-function show(id: string, words: string): void {
-  element(id, HTMLElement).textContent = words;
+async function upload(files: File[]): Promise<void> {
+  await take(() => uploadedRun(files));
 }
 
-function element<T extends HTMLElement>(id: string, type: new () => T): T {
-  const found = document.getElementById(id);
-  if (!(found instanceof type)) throw new Error(`The page has no ${type.name} '${id}'.`);
-  return found;
+async function take(read: () => Promise<SavedRun | undefined>): Promise<void> {
+  await busy('preparing', async () => {
+    const found = await read();
+    if (!found) throw new Problem('No model is saved in this browser.');
+    showRun(found);
+    show('keep-status', `Restored “${found.model.name}” after ${formatCount(found.progress.step)} steps.`);
+  });
+}
+
+function exportCsv(): void {
+  if (!run) return;
+  const {losses, heldOut} = run.progress;
+  const held = new Map(heldOut.map(({step, loss}) => [step, loss]));
+  const rows = [undefined, ...losses].map((loss, step) => [step, loss ?? '', held.get(step) ?? ''].join(','));
+  download('loss.csv', new Blob([['step,training loss,held-out loss', ...rows].join('\n'), '\n'], {type: 'text/csv'}));
+}
+
+// Comparing
+
+async function compare(): Promise<void> {
+  await busy('comparing', async () => {
+    const settings = settingsForm.read();
+    await startChosen(settings);
+    const sizes =
+      settings.source === 'new' ? newSizes[settings.size] : sizesOf((await sourceModel(settings)).artifacts);
+    await showComparison(sizes, settings.backend, work.signal);
+    if (gpuProblem) throw gpuProblem;
+  });
 }
