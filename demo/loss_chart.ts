@@ -4,8 +4,8 @@ import 'uplot/dist/uPlot.min.css';
 import {chartColor, followPage, themedAxis} from './chart_theme.js';
 import type {HeldOutLoss, Progress} from './training.js';
 
-/** How much a new loss counts in the running mean. */
-const MEAN_MEMORY = 0.1;
+/** How much a new loss counts in the running mean, in which the first ones count alike. */
+const MEAN_MEMORY = 0.05;
 const HEIGHT = 260;
 
 /** Values by step, from 0 on; null where there is none. */
@@ -51,9 +51,9 @@ export class LossChart {
 /** The loss of a step is drawn where the step has been taken; the held-out loss also before the first. */
 function columnsOf(losses: readonly number[], heldOut: readonly HeldOutLoss[]): [number[], Column, Column, Column] {
   const steps = Array.from({length: losses.length + 1}, (_, step) => step);
-  let mean = losses[0];
-  const means: Column = losses.map((loss) => {
-    mean += (loss - mean) * MEAN_MEMORY;
+  let mean = 0;
+  const means: Column = losses.map((loss, i) => {
+    mean += (loss - mean) * Math.max(MEAN_MEMORY, 1 / (i + 1));
     return mean;
   });
   const held: Column = steps.map(() => null);

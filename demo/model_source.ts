@@ -6,7 +6,7 @@ import {Problem, sentenceFor} from './problem.js';
 
 /** Sizes of new models. */
 export const newSizes = {
-  tiny: {layers: 1, heads: 2, width: 32},
+  tiny: {layers: 1, heads: 2, width: 64},
   small: {layers: 2, heads: 4, width: 128},
   medium: {layers: 4, heads: 4, width: 256},
 } as const;

@@ -15,9 +15,6 @@ import {makeTokenizer} from './tokenizer.js';
 import {noProgress, type Snapshot, Training} from './training.js';
 import {writeText} from './writing.js';
 
-/** Tokens that Write adds at most; Stop ends it earlier. */
-const WRITTEN_TOKENS = 200;
-
 let state: State = 'idle';
 let text: TextSource | undefined;
 /** The run that the page shows and that Resume goes on with, as it was kept last. */
@@ -170,11 +167,11 @@ async function start(): Promise<void> {
 
 async function resume(kept: SavedRun): Promise<void> {
   await busy('preparing', async () => {
-    const {steps, learningRate, prompt, backend} = settingsForm.read();
+    const {steps, learningRate, prompt, sampleLength, backend} = settingsForm.read();
     if (steps <= kept.progress.step) {
       throw new Problem(`All ${formatCount(kept.progress.step)} steps are taken. Raise Steps to go on.`);
     }
-    const settings = {...kept.settings, steps, learningRate, prompt, backend};
+    const settings = {...kept.settings, steps, learningRate, prompt, sampleLength, backend};
     settingsForm.fill(settings);
     runView.say('Preparing…');
     await startChosen(settings);
@@ -238,7 +235,10 @@ async function keep(begun: SavedRun, {artifacts, optimizer}: Snapshot, progress:
 
 function trainingSentence(model: LayersModel, name: string, {backend}: Settings): string {
   const weights = trainedVariables(model).reduce((sum, {size}) => sum + size, 0);
-  return `Training ${formatCount(weights)} weights of “${name}” on ${backendLabels[backend]}.`;
+  return (
+    `Training ${formatCount(weights)} weights of “${name}” on ${backendLabels[backend]}. ` +
+    'The first sample and the first step take longest: they compile the GPU’s programs.'
+  );
 }
 
 function pauseOrResume(): void {
@@ -326,7 +326,7 @@ async function write(): Promise<void> {
     const place = tuned ? 'sample-now' : 'sample-before';
     await withModel(files, variant, async (model) => {
       runView.say(`“${files.name}” writes on ${backendLabels[settings.backend]}. Stop ends it.`);
-      const options = {prompt: settings.prompt, maxTokens: WRITTEN_TOKENS, signal: work.signal};
+      const options = {prompt: settings.prompt, maxTokens: settings.sampleLength, signal: work.signal};
       for await (const written of writeText(model, tokenizer, options)) show(place, written);
     });
     if (gpuProblem) throw gpuProblem;

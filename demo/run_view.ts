@@ -19,7 +19,7 @@ export const runView = {
     const idle = state === 'idle';
     const training = state === 'running' || state === 'paused';
     settingsForm.setEnabled(idle);
-    element('prompt', HTMLInputElement).disabled = !idle;
+    for (const id of ['prompt', 'sample-length']) element(id, HTMLInputElement).disabled = !idle;
     for (const id of ['start', 'write', 'compare']) button(id).disabled = !idle;
     for (const id of ['save', 'download']) button(id).disabled = !run || !(idle || state === 'paused');
     button('pause').disabled = !training && !(idle && run);
@@ -44,7 +44,7 @@ export const runView = {
     const bar = element('progress', HTMLProgressElement);
     bar.max = steps;
     bar.value = step;
-    show('step', step === 0 ? '–' : `${formatCount(step)}`);
+    show('step', step === 0 ? '–' : formatCount(step));
     show('loss', losses.at(-1)?.toFixed(3) ?? '–');
     show('held-out', heldOut.at(-1)?.loss.toFixed(3) ?? '–');
     chart.show(progress);
@@ -54,8 +54,8 @@ export const runView = {
   /** @param secondsPerStep 0 while that is not known. */
   showPace({step}: Progress, steps: number, secondsPerStep: number, tokensPerStep: number): void {
     const known = secondsPerStep > 0;
-    const left = known ? `, about ${formatDuration((steps - step) * secondsPerStep)} left` : '';
-    show('time-left', step === 0 ? 'No step taken yet' : `${formatCount(step)} of ${formatCount(steps)} steps${left}`);
+    const left = known && step < steps ? `, about ${formatDuration((steps - step) * secondsPerStep)} left` : '';
+    show('time-left', `${formatCount(step)} of ${formatCount(steps)} steps${left}`);
     show('speed', known ? formatCount(tokensPerStep / secondsPerStep) : '–');
   },
 

@@ -22,7 +22,10 @@ export interface Settings extends TrainingSettings {
 const RATES = {pretrained: 5e-4, new: 3e-3, gpt2: 1e-4, tuned: 5e-4} as const;
 const LORA_RATE = 2e-3;
 /** What a GPU, or one that is a program on the processor, gets through in a few minutes. */
-const PACE = {gpu: {context: 256, batch: 8, steps: 300}, software: {context: 64, batch: 2, steps: 40}} as const;
+const PACE = {
+  gpu: {context: 256, batch: 8, steps: 300, sampleLength: 120},
+  software: {context: 32, batch: 2, steps: 20, sampleLength: 24},
+} as const;
 
 const form = element('settings', HTMLFormElement);
 const select = (id: string) => element(id, HTMLSelectElement);
@@ -31,10 +34,11 @@ const input = (id: string) => element(id, HTMLInputElement);
 export const settingsForm = {
   /** Chooses first values by what the browser offers, and follows the person's choices from then on. */
   start(offer: Offer): void {
-    const {context, batch, steps} = PACE[offer.software ? 'software' : 'gpu'];
+    const {context, batch, steps, sampleLength} = PACE[offer.software ? 'software' : 'gpu'];
     input('context').valueAsNumber = context;
     input('batch').valueAsNumber = batch;
     input('steps').valueAsNumber = steps;
+    input('sample-length').valueAsNumber = sampleLength;
     disableMissing(offer);
     for (const id of ['model', 'tuning']) select(id).addEventListener('change', suggestRate);
     form.addEventListener('change', showFitting);
@@ -55,11 +59,13 @@ export const settingsForm = {
       learningRate: input('learning-rate').valueAsNumber,
       steps: input('steps').valueAsNumber,
       prompt: input('prompt').value,
+      sampleLength: input('sample-length').valueAsNumber,
     };
   },
 
   /** Shows the settings of a run that was kept, on a backend that this browser has. */
-  fill({source, size, attention, mlp, loraRank, backend, context, batch, learningRate, steps, prompt}: Settings): void {
+  fill(settings: Settings): void {
+    const {source, size, attention, mlp, loraRank, backend} = settings;
     select('model').value = source;
     select('size').value = size;
     select('attention').value = attention;
@@ -68,11 +74,12 @@ export const settingsForm = {
     if (loraRank !== undefined) input('lora-rank').valueAsNumber = loraRank;
     const option = select('backend').querySelector<HTMLOptionElement>(`option[value="${backend}"]`);
     if (option && !option.disabled) select('backend').value = backend;
-    input('context').valueAsNumber = context;
-    input('batch').valueAsNumber = batch;
-    input('learning-rate').valueAsNumber = learningRate;
-    input('steps').valueAsNumber = steps;
-    input('prompt').value = prompt;
+    input('context').valueAsNumber = settings.context;
+    input('batch').valueAsNumber = settings.batch;
+    input('learning-rate').valueAsNumber = settings.learningRate;
+    input('steps').valueAsNumber = settings.steps;
+    input('prompt').value = settings.prompt;
+    input('sample-length').valueAsNumber = settings.sampleLength;
     showFitting();
   },
 
@@ -80,9 +87,6 @@ export const settingsForm = {
   variantOf({attention, mlp, loraRank, context}: Settings): Variant {
     return {attention, mlp, loraRank, context};
   },
-
-  /** Whether every field holds what it may; if not, the browser points at the first that does not. */
-  isValid: () => form.reportValidity(),
 
   /** Offers the fine-tuned model as a source. */
   offerTuned(label: string): void {

@@ -20,8 +20,9 @@ export interface Batch {
 const HELD_OUT_SHARE = 0.1;
 /** The least of it that gives a loss worth drawing. */
 const LEAST_HELD_OUT = 16;
-/** Stretches of text in the held-out loss. */
+/** The most stretches of text in the held-out loss, and the most batches. */
 const HELD_OUT_STRETCHES = 8;
+const HELD_OUT_BATCHES = 2;
 /** Control characters that a text may hold: tab, line feed, form feed and carriage return. */
 const TEXT_CONTROLS = new Set([9, 10, 12, 13]);
 /** How much of a file is looked at, and how many odd characters it may hold there and still be a text. */
@@ -92,7 +93,8 @@ export class TrainingText {
   *heldOutBatches(size: number): Generator<Batch> {
     const length = Math.min(this.context, this.heldOut.length - 1);
     const last = this.heldOut.length - 1 - length;
-    const count = Math.min(HELD_OUT_STRETCHES, last + 1, Math.ceil(this.heldOut.length / length));
+    const most = Math.min(HELD_OUT_STRETCHES, HELD_OUT_BATCHES * size);
+    const count = Math.min(most, last + 1, Math.ceil(this.heldOut.length / length));
     const places = Array.from({length: count}, (_, i) => Math.round((i * last) / Math.max(1, count - 1)));
     for (let i = 0; i < count; i += size) yield batchOf(this.heldOut, places.slice(i, i + size), length);
   }

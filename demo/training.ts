@@ -14,6 +14,8 @@ export interface TrainingSettings {
   steps: number;
   /** What the samples continue. */
   prompt: string;
+  /** The most tokens that a sample adds. */
+  sampleLength: number;
 }
 
 export interface HeldOutLoss {
@@ -61,9 +63,8 @@ export interface TrainingObserver {
 /** Seconds of training between two samples, and those that one may take. */
 const SECONDS_PER_SAMPLE = 30;
 const SAMPLE_SECONDS = 8;
-const SAMPLE_TOKENS = 120;
 /** How many times the held-out loss is measured. */
-const HELD_OUT_TIMES = 20;
+const HELD_OUT_TIMES = 10;
 const SECONDS_PER_COPY = 20;
 /** How much longer training goes on than the last copy took. */
 const COPY_SHARE = 20;
@@ -229,10 +230,9 @@ export class Training {
   }
 
   private async writeSample(take: (text: string) => void): Promise<void> {
-    const {prompt} = this.settings;
-    const limits = {maxTokens: SAMPLE_TOKENS, seconds: SAMPLE_SECONDS};
-    const {signal} = this.writing;
-    for await (const text of writeText(this.model, this.tokenizer, {prompt, ...limits, signal})) {
+    const {prompt, sampleLength: maxTokens} = this.settings;
+    const options = {prompt, maxTokens, seconds: SAMPLE_SECONDS, signal: this.writing.signal};
+    for await (const text of writeText(this.model, this.tokenizer, options)) {
       this.throwFailure();
       take(text);
       this.observer.onSample(this.progress);
