@@ -37,7 +37,7 @@ export async function showComparison(sizes: ComparedSizes, backend: BackendName,
   const points: ComparisonPoint[] = [];
   element('compare-results', HTMLElement).hidden = false;
   draw(points);
-  const model = `${sizes.layers} layers of width ${sizes.width}, ${sizes.heads} heads, batch 1`;
+  const model = `${sizes.layers} ${sizes.layers === 1 ? 'layer' : 'layers'} of width ${sizes.width}, ${sizes.heads} heads, batch 1`;
   show('compare-status', `Comparing: ${model}. Stop ends it.`);
   for await (const point of compareAttention(sizes, backend, signal)) {
     points.push(point);
@@ -48,7 +48,7 @@ export async function showComparison(sizes: ComparedSizes, backend: BackendName,
 
 function summary(points: readonly ComparisonPoint[]): string {
   const failed = points.find(({contender, failure}) => contender === 'standard' && failure !== undefined);
-  if (failed) return `Standard attention fails at a context of ${failed.context}: ${failed.failure}`;
+  if (failed) return `Standard attention fails at a context of ${failed.context}. ${failed.failure}`;
   const pairs = points.flatMap((flash) => {
     const standard = points.find(({contender, context}) => contender === 'standard' && context === flash.context);
     return flash.contender === 'flash' && flash.bytes && standard?.bytes

@@ -78,19 +78,20 @@ export function sizesOf({modelTopology}: Artifacts): Sizes {
  * weights where other ones, or none, are asked for.
  */
 export async function openModel(artifacts: Artifacts, variant: Variant): Promise<tf.LayersModel> {
-  const {mlp, loraRank} = sizesOf(artifacts);
+  const {mlp, loraRank, width} = sizesOf(artifacts);
   if (mlp !== variant.mlp && mlp !== 'dense') {
     throw new Problem(
       `This model’s feed-forward net is ${mlpLabels[mlp]}, which cannot become ${mlpLabels[variant.mlp]}.`,
     );
   }
   if (loraRank !== undefined && loraRank !== variant.loraRank) return openModel(await withoutLora(artifacts), variant);
-  const modelTopology = withVariant(artifacts.modelTopology, variant);
+  const mlpOptions = mlp === variant.mlp ? undefined : optionsOfMlp(variant.mlp, width);
+  const modelTopology = withVariant(artifacts.modelTopology, variant, mlpOptions);
   // Weights that the files do not have are those of LoRA, which have their own first values, and of structured layers.
   const model = await tf.loadLayersModel({load: async () => ({...artifacts, modelTopology})}, {strict: false});
   if (mlp !== variant.mlp) {
     try {
-      await projectMlps(artifacts, model, variant.mlp as StructuredKind);
+      await projectMlps(artifacts, model, variant.mlp, mlpOptions);
     } catch (error) {
       model.dispose();
       throw error;
@@ -138,7 +139,12 @@ function isBlock({class_name}: LayerJson): boolean {
   return class_name === 'TransformerBlock';
 }
 
-function withVariant(topology: object, {attention, mlp, loraRank, context}: Variant): object {
+/** @param mlpOptions those of another feed-forward net than the topology has. */
+function withVariant(
+  topology: object,
+  {attention, mlp, loraRank, context}: Variant,
+  mlpOptions: object | undefined,
+): object {
   const copy = structuredClone(topology);
   for (const layer of layersOf(copy)) {
     if (isBlock(layer)) {
@@ -146,6 +152,7 @@ function withVariant(topology: object, {attention, mlp, loraRank, context}: Vari
         attention: attention === 'standard' ? 'standard' : 'flash',
         attention_layout: attention === 'butterfly' ? {pattern: 'butterfly', blockSize: blockSizeFor(context)} : null,
         mlp,
+        ...(mlpOptions && {mlp_options: mlpOptions}),
         lora_rank: loraRank ?? null,
       });
     } else {
@@ -161,36 +168,48 @@ function blockSizeFor(context: number): number {
   return context >= 512 ? 64 : context >= 256 ? 32 : 16;
 }
 
-type StructuredKind = Exclude<MlpKind, 'dense'>;
+/** A quarter of a dense net's weights; narrow layers need small blocks for that. */
+function optionsOfMlp(mlp: MlpKind, width: number): object {
+  return mlp === 'pixelfly' ? {density: 0.25, blockSize: width >= 128 ? 32 : 8} : {};
+}
 
-/** Gives the structured layers of a model the matrices nearest to the dense kernels of the files, and their biases. */
-async function projectMlps(artifacts: Artifacts, model: tf.LayersModel, kind: StructuredKind): Promise<void> {
+/** Gives the structured layers of a model the matrices nearest to the dense kernels of the files. */
+async function projectMlps(
+  {weightData, weightSpecs}: Artifacts,
+  model: tf.LayersModel,
+  kind: MlpKind,
+  options: object | undefined,
+): Promise<void> {
   const variables = new Map(model.weights.map((weight) => [weight.originalName, weight]));
-  const stored = tf.io.decodeWeights(artifacts.weightData, artifacts.weightSpecs);
+  const stored = tf.io.decodeWeights(weightData, weightSpecs);
   try {
     for (const name of Object.keys(stored).filter((name) => /\/mlp_(in|out)\/kernel$/.test(name))) {
-      const layer = name.replace(/\/kernel$/, '');
-      const structured = await structuredFrom(stored[name] as tf.Tensor2D, kind);
+      const structured = await structuredFrom(stored[name] as tf.Tensor2D, kind, options);
       for (const weight of structured.weights) {
         const part = weight.originalName.replace(/^.*\//, '');
-        if (part !== 'bias') variables.get(`${layer}/${part}`)?.write(weight.read());
+        variables.get(name.replace(/kernel$/, part))?.write(weight.read());
+        weight.dispose();
       }
-      for (const weight of structured.weights) weight.dispose();
     }
   } finally {
     tf.dispose(stored);
   }
 }
 
-async function structuredFrom(kernel: tf.Tensor2D, kind: StructuredKind): Promise<tf.layers.Layer> {
+/** A layer without a bias, in no model. */
+async function structuredFrom(
+  kernel: tf.Tensor2D,
+  kind: MlpKind,
+  options: object | undefined,
+): Promise<tf.layers.Layer> {
   const [inputs, units] = kernel.shape;
   const dense = tf.layers.dense({units, useBias: false});
-  dense.build([null, inputs]);
+  // Which names and builds it.
+  dense.apply(tf.input({shape: [inputs]}));
   dense.setWeights([kernel]);
+  const {fromDense} = kind === 'monarch' ? tf.monarchDense : tf.pixelflyDense;
   try {
-    return kind === 'monarch'
-      ? await tf.monarchDense.fromDense(dense)
-      : await tf.pixelflyDense.fromDense(dense, {density: 0.25});
+    return await fromDense(dense, {...options});
   } finally {
     for (const weight of dense.weights) weight.dispose();
   }

@@ -15,6 +15,9 @@ import {makeTokenizer} from './tokenizer.js';
 import {noProgress, type Snapshot, Training} from './training.js';
 import {writeText} from './writing.js';
 
+/** Milliseconds within which the GPU reports what made an operation fail. */
+const REPORT_DELAY = 100;
+
 let state: State = 'idle';
 let text: TextSource | undefined;
 /** The run that the page shows and that Resume goes on with, as it was kept last. */
@@ -103,7 +106,8 @@ async function busy(next: State, act: () => Promise<void>): Promise<void> {
   try {
     await act();
   } catch (error) {
-    // What the GPU reported explains the error that comes of it.
+    // What the GPU reports explains the error that comes of it, and may come a little later.
+    await new Promise((resolve) => setTimeout(resolve, REPORT_DELAY));
     runView.showProblem(sentenceFor(gpuProblem ?? error));
     runView.say('');
   }
@@ -186,12 +190,12 @@ async function train(begun: SavedRun): Promise<void> {
   if (settings.context > contextLength) {
     throw new Problem(`This model sees at most ${contextLength} tokens. Choose a context of up to ${contextLength}.`);
   }
-  run = begun;
   const progress = structuredClone(begun.progress);
   const tokenizer = await makeTokenizer(files.tokenizer);
   const data = await TrainingText.from(begun.text, tokenizer, settings.context);
   memoryMeter.restart();
   await withModel(files, settingsForm.variantOf(settings), async (model) => {
+    run = begun;
     const onChange = () => runView.showProgress(progress, settings.steps);
     const tokensPerStep = settings.batch * settings.context;
     training = new Training(model, tokenizer, data, settings, progress, {
