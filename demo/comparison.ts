@@ -6,7 +6,7 @@ import * as tf from '../src/tf.js';
 import {type BackendName, memoryMeter} from './backend.js';
 import {formatBytes, pageTurn} from './dom.js';
 import {trainedVariables} from './language_model.js';
-import {outOfMemory, sentenceFor} from './problem.js';
+import {outOfMemory, reasonOf} from './problem.js';
 
 export interface ComparedSizes {
   layers: number;
@@ -66,7 +66,7 @@ async function measure(
     const failure = await errors.close();
     return failure ? {contender, context, failure} : {contender, context, ...figures};
   } catch (error) {
-    return {contender, context, failure: (await errors.close()) ?? sentenceFor(error)};
+    return {contender, context, failure: (await errors.close()) ?? reasonOf(error)};
   }
 }
 

@@ -48,7 +48,13 @@ export async function showComparison(sizes: ComparedSizes, backend: BackendName,
 
 function summary(points: readonly ComparisonPoint[]): string {
   const failed = points.find(({contender, failure}) => contender === 'standard' && failure !== undefined);
-  if (failed) return `Standard attention fails at a context of ${failed.context}. ${failed.failure}`;
+  if (failed) {
+    const longest = Math.max(
+      ...points.map(({contender, context, seconds}) => (contender === 'flash' && seconds ? context : 0)),
+    );
+    const words = `Standard attention fails at a context of ${failed.context}`;
+    return `${words}${longest >= failed.context ? `, flash runs at ${longest}` : ''}. ${failed.failure}`;
+  }
   const pairs = points.flatMap((flash) => {
     const standard = points.find(({contender, context}) => contender === 'standard' && context === flash.context);
     return flash.contender === 'flash' && flash.bytes && standard?.bytes

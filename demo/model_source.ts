@@ -2,7 +2,7 @@
 import * as tf from '../src/tf.js';
 import {formatBytes} from './dom.js';
 import {type Artifacts, artifactsOf, type ModelFiles} from './language_model.js';
-import {Problem, sentenceFor} from './problem.js';
+import {Problem, reasonOf} from './problem.js';
 
 /** Sizes of new models. */
 export const newSizes = {
@@ -70,9 +70,9 @@ export async function gpt2Model(source: string | File[], onProgress: ProgressLis
     const name = typeof source === 'string' ? source : 'GPT-2 from files';
     return {name, artifacts, tokenizer: {kind: 'gpt2', tokenizer, tokenizerConfig}};
   } catch (error) {
-    const sentence = sentenceFor(error).replace(/^That did not work: (gpt2Files|loadGpt2|readSafetensors): /, '');
+    const reason = reasonOf(error).replace(/^(gpt2Files|loadGpt2|readSafetensors): /, '');
     throw new Problem(
-      `This checkpoint cannot be loaded: ${sentence} ` +
+      `This checkpoint cannot be loaded: ${reason} ` +
         'It takes config.json, model.safetensors and tokenizer.json (or vocab.json and merges.txt).',
     );
   }

@@ -5,14 +5,25 @@ export class Problem extends Error {}
 
 /** What to tell of any error. */
 export function sentenceFor(error: unknown): string {
-  if (error instanceof Problem) return error.message;
+  const reason = reasonOf(error);
+  return error instanceof Problem || isKnown(reason) ? reason : `That did not work: ${reason}`;
+}
+
+/** Why something failed, in a sentence. */
+export function reasonOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   if (isOutOfMemory(error, message)) return outOfMemory;
   if (error instanceof DOMException && error.name === 'QuotaExceededError') {
-    return 'The browser has no room left to keep the model. Download it instead, or free some space for this site.';
+    return noRoom;
   }
-  return `That did not work: ${message}${/[.!?]$/.test(message) ? '' : '.'}`;
+  return /[.!?]$/.test(message) ? message : `${message}.`;
 }
+
+function isKnown(reason: string): boolean {
+  return reason === outOfMemory || reason === noRoom;
+}
+
+const noRoom = 'The browser has no room left to keep the model. Download it instead, or free some space for this site.';
 
 export const outOfMemory =
   'The GPU’s memory is full. Choose a smaller context or batch, LoRA in place of full fine-tuning, or a smaller model.';
