@@ -2,10 +2,11 @@
  * Drives the built demo page in a headless browser as a person would, on WebGPU and on WebGL, and gives it wrong input.
  * Saves a picture of each state in demo/report/.
  *
- *     npm run test:demo [-- --readme]     GREP=words in the environment picks cases; --readme renews docs/demo.png
+ *     npm run test:demo                    GREP=words in the environment picks cases
+ *     npm run test:demo -- --readme        renews docs/demo.png, the picture in README.md, and does nothing else
  */
 import assert from 'node:assert/strict';
-import {copyFileSync, mkdirSync, readFileSync} from 'node:fs';
+import {mkdirSync, readFileSync} from 'node:fs';
 import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {build} from 'esbuild';
@@ -19,6 +20,8 @@ const stepTimeout = 120_000;
 const wide = {width: 1280, height: 960};
 const narrow = {width: 360, height: 800};
 
+const pictureCase = {'takes the picture of the README': takesReadmePicture};
+
 const cases = {
   'opens with the pretrained GPT, and writes': writesWithPretrained,
   'fine-tunes on WebGPU, is resumed after a reload, saved and restored': (open) => fineTunes(open, 'WebGPU'),
@@ -31,14 +34,28 @@ const cases = {
   'refuses files that are no text, empty or too short': refusesTexts,
   'refuses files that are no model': refusesModels,
   'says so when there is no WebGPU, and trains on WebGL': fallsBack,
-  'says so when the GPU is lost, and resumes from what was kept': survivesLoss,
+  'says so when WebGPU’s device is lost, and resumes from what was kept': (open) => survivesLoss(open, 'WebGPU'),
+  'says so when WebGL’s context is lost, and resumes from what was kept': (open) => survivesLoss(open, 'WebGL'),
   'says so when the GPU’s memory is full': survivesFullMemory,
   'works without a mouse': worksByKeyboard,
   'fits a narrow screen, in dark colours': fitsNarrowScreen,
 };
 
-/** Runs before the page's own scripts: what WebGPU reports becomes an error of the page, and tests reach the device. */
+/** Runs before the page's own scripts: what WebGPU reports becomes an error of the page, and cases reach the GPU. */
 function watchGpu() {
+  const contexts = [];
+  for (const Canvas of [HTMLCanvasElement, OffscreenCanvas]) {
+    const {getContext} = Canvas.prototype;
+    Canvas.prototype.getContext = function (...args) {
+      const context = getContext.apply(this, args);
+      if (context instanceof WebGL2RenderingContext) contexts.push(context);
+      return context;
+    };
+  }
+  globalThis.loseGpu = () => {
+    globalThis.latestDevice?.destroy();
+    for (const context of contexts) context.getExtension('WEBGL_lose_context')?.loseContext();
+  };
   if (!globalThis.GPUAdapter) return;
   const {requestDevice} = GPUAdapter.prototype;
   GPUAdapter.prototype.requestDevice = async function (descriptor) {
@@ -49,17 +66,13 @@ function watchGpu() {
   };
 }
 
-const failed = await runCases();
-if (process.argv.includes('--readme')) {
-  mkdirSync(join(here, '../docs'), {recursive: true});
-  copyFileSync(join(report, 'readme.png'), join(here, '../docs/demo.png'));
-}
+const failed = await runCases(process.argv.includes('--readme') ? pictureCase : cases);
 process.exitCode = failed > 0 ? 1 : 0;
 
 /** Runs every case in a browser profile of its own; a case fails on an error of the page too. Returns how many failed. */
-async function runCases() {
+async function runCases(all) {
   mkdirSync(report, {recursive: true});
-  const chosen = Object.entries(cases).filter(([name]) => name.includes(process.env.GREP ?? ''));
+  const chosen = Object.entries(all).filter(([name]) => name.includes(process.env.GREP ?? ''));
   assert.ok(chosen.length > 0, `no case contains '${process.env.GREP}'`);
   const {url, close} = await serveDemo();
   const browser = await chromium.launch({executablePath: findBrowser(), args: browserFlags});
@@ -227,7 +240,7 @@ async function trainsGpt2(open) {
   await chooseTiny(page, {backend: 'WebGPU', steps: 3});
   await page.getByLabel('Start from').selectOption('A GPT-2 checkpoint');
   await page.getByLabel('Context length').fill('16');
-  await page.getByLabel('Or choose or drop its files').setInputFiles(await tinyCheckpoint());
+  await dropFiles(page, 'gpt2-drop', await tinyCheckpoint());
   await button(page, 'Start').click();
   await said(page, 'status', /^Done after 3 steps/);
   assert.ok((await figure(page, 'loss')) > 0);
@@ -315,9 +328,9 @@ async function fallsBack(open) {
   await noProblem(page);
 }
 
-async function survivesLoss(open) {
+async function survivesLoss(open, backend) {
   const page = await open();
-  await chooseTiny(page, {backend: 'WebGPU', steps: 8});
+  await chooseTiny(page, {backend, steps: 8});
   await button(page, 'Start').click();
   await reachStep(page, 2);
   await button(page, 'Pause').click();
@@ -325,10 +338,10 @@ async function survivesLoss(open) {
   const kept = await figure(page, 'step');
   await button(page, 'Resume').click();
   await reachStep(page, kept + 2);
-  await page.evaluate(() => globalThis.latestDevice.destroy());
+  await page.evaluate(() => globalThis.loseGpu());
   await said(page, 'problem', /^The GPU was lost.* Press Resume to go on/);
   assert.equal(await figure(page, 'step'), kept);
-  await picture(page, 'lost');
+  await picture(page, `lost-${backend.toLowerCase()}`);
   await button(page, 'Resume').click();
   await said(page, 'status', /^Done after 8 steps/);
   await noProblem(page);
@@ -384,6 +397,22 @@ async function fitsNarrowScreen(open) {
   await picture(page, 'wide-dark');
 }
 
+/** Some minutes on a software GPU. */
+async function takesReadmePicture(open) {
+  const page = await open({viewport: {width: 1200, height: 1060}});
+  await page.getByLabel('Context length').fill('64');
+  await page.getByLabel('Batch').fill('2');
+  await page.getByLabel('Steps', {exact: true}).fill('50');
+  await page.getByLabel('Tokens to write').fill('120');
+  await page.getByLabel('Prompt').fill('The clockmaker');
+  page.setDefaultTimeout(600_000);
+  await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 50 steps/);
+  mkdirSync(join(here, '../docs'), {recursive: true});
+  await page.screenshot({path: join(here, '../docs/demo.png')});
+  await noProblem(page);
+}
+
 /** A model and settings small enough for a software GPU. */
 async function chooseTiny(page, {backend, steps = 2}) {
   await page.getByLabel('Start from').selectOption('A new model, untrained');
@@ -415,6 +444,18 @@ async function tinyCheckpoint() {
     file('vocab.json', made.vocab),
     file('merges.txt', made.merges),
   ];
+}
+
+async function dropFiles(page, id, files) {
+  const encoded = files.map(({name, buffer}) => ({name, content: buffer.toString('base64')}));
+  const dataTransfer = await page.evaluateHandle((given) => {
+    const transfer = new DataTransfer();
+    for (const {name, content} of given) {
+      transfer.items.add(new File([Uint8Array.from(atob(content), (character) => character.charCodeAt(0))], name));
+    }
+    return transfer;
+  }, encoded);
+  await page.locator(`#${id}`).dispatchEvent('drop', {dataTransfer});
 }
 
 function button(page, name) {

@@ -77,7 +77,7 @@ export function sizesOf({modelTopology}: Artifacts): Sizes {
  * projected to the structured one nearest to it; LoRA's additions start from 0, and those of the files become part of the
  * weights where other ones, or none, are asked for.
  */
-export async function openModel(artifacts: Artifacts, variant: Variant): Promise<tf.LayersModel> {
+async function openModel(artifacts: Artifacts, variant: Variant): Promise<tf.LayersModel> {
   const {mlp, loraRank, width} = sizesOf(artifacts);
   if (mlp !== variant.mlp && mlp !== 'dense') {
     throw new Problem(
@@ -98,6 +98,20 @@ export async function openModel(artifacts: Artifacts, variant: Variant): Promise
     }
   }
   return model;
+}
+
+/** Opens a model for a while. */
+export async function withModel(
+  {artifacts}: ModelFiles,
+  variant: Variant,
+  use: (model: tf.LayersModel) => Promise<void>,
+): Promise<void> {
+  const model = await openModel(artifacts, variant);
+  try {
+    await use(model);
+  } finally {
+    model.dispose();
+  }
 }
 
 /** Brings a model's weights to main memory. */

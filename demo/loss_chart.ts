@@ -8,6 +8,9 @@ import type {HeldOutLoss, Progress} from './training.js';
 const MEAN_MEMORY = 0.05;
 const HEIGHT = 260;
 
+/** Distances of ticks, because there are no half steps. */
+const WHOLE_NUMBERS = [1, 2, 5].flatMap((n) => [1, 10, 100, 1e3, 1e4].map((power) => n * power)).sort((a, b) => a - b);
+
 /** Values by step, from 0 on; null where there is none. */
 type Column = (number | null)[];
 
@@ -68,11 +71,14 @@ function chartOptions(container: HTMLElement): uPlot.Options {
     width: container.clientWidth,
     height: HEIGHT,
     scales: {x: {time: false}},
-    axes: [themedAxis(container, {label: 'Step'}), themedAxis(container, {label: 'Loss, nats per token', size: 56})],
+    axes: [
+      themedAxis(container, {label: 'Step', incrs: WHOLE_NUMBERS}),
+      themedAxis(container, {label: 'Loss, nats per token', size: 56}),
+    ],
     series: [
       {label: 'Step'},
-      {label: 'Training', stroke: color('--faint-accent'), width: 1, value},
-      {label: 'Training, running mean', stroke: color('--accent'), width: 2.5, value},
+      {label: 'Training', stroke: color('--faint-accent'), width: 1.5, points: {show: false}, value},
+      {label: 'Training, running mean', stroke: color('--accent'), width: 2.5, points: {show: false}, value},
       {label: 'Held out', stroke: color('--second'), width: 2, spanGaps: true, points: {show: true, size: 6}, value},
     ],
   };

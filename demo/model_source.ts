@@ -17,8 +17,44 @@ export type ProgressListener = (sentence: string) => void;
 const PRETRAINED_FOLDER = 'gpt/';
 const BYTES = 256;
 
+/** What the person chose. */
+export interface ModelChoice {
+  source: 'pretrained' | 'new' | 'gpt2' | 'tuned';
+  size: NewSize;
+  /** The context of a new model. */
+  context: number;
+  /** A model's id, a URL or files; see `tf.gpt2Files`. */
+  gpt2: string | File[];
+}
+
+/** The model that was loaded last, and what from. */
+let loaded: {key: string; files: ModelFiles} | undefined;
+
+/** Loads or makes a model, unless it is the one that was loaded last. */
+export async function chosenModel(choice: ModelChoice, onProgress: ProgressListener): Promise<ModelFiles> {
+  const key = keyOf(choice);
+  if (loaded?.key !== key) {
+    loaded = undefined;
+    loaded = {key, files: await load(choice, onProgress)};
+  }
+  return loaded.files;
+}
+
+function keyOf({source, size, context, gpt2}: ModelChoice): string {
+  if (source === 'pretrained') return source;
+  if (source === 'new') return `${size} ${context}`;
+  return typeof gpt2 === 'string'
+    ? gpt2
+    : gpt2.map(({name, size, lastModified}) => `${name} ${size} ${lastModified}`).join();
+}
+
+function load({source, size, context, gpt2}: ModelChoice, onProgress: ProgressListener): Promise<ModelFiles> {
+  if (source === 'new') return newModel(size, context);
+  return source === 'gpt2' ? gpt2Model(gpt2, onProgress) : pretrainedModel(onProgress);
+}
+
 /** The byte-level GPT that lies beside the page. */
-export async function pretrainedModel(onProgress: ProgressListener): Promise<ModelFiles> {
+async function pretrainedModel(onProgress: ProgressListener): Promise<ModelFiles> {
   onProgress('Loading the pretrained GPT…');
   const json = await (await fetchFile('model.json')).json().catch(() => {
     throw missing;
@@ -46,7 +82,7 @@ async function fetchFile(name: string): Promise<Response> {
 }
 
 /** A byte-level GPT with random weights. */
-export async function newModel(size: NewSize, context: number): Promise<ModelFiles> {
+async function newModel(size: NewSize, context: number): Promise<ModelFiles> {
   const sizes = {...newSizes[size], contextLength: context, vocabSize: BYTES};
   const model = tf.gpt({...sizes, position: 'rotary', seed: 1});
   const artifacts = await artifactsOf(model);
@@ -54,8 +90,7 @@ export async function newModel(size: NewSize, context: number): Promise<ModelFil
   return {name: `New ${size} GPT`, artifacts, tokenizer: {kind: 'bytes'}};
 }
 
-/** @param source a model's id, a URL or files; see `tf.gpt2Files`. */
-export async function gpt2Model(source: string | File[], onProgress: ProgressListener): Promise<ModelFiles> {
+async function gpt2Model(source: string | File[], onProgress: ProgressListener): Promise<ModelFiles> {
   if (source.length === 0) {
     throw new Problem('Name a GPT-2 checkpoint, by its id on Hugging Face or its URL, or choose its files.');
   }

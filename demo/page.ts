@@ -3,9 +3,10 @@ import './style.css';
 import type {LayersModel} from '../src/tf.js';
 import {backendLabels, memoryMeter, offerOfBrowser, startBackend} from './backend.js';
 import {showComparison} from './comparison_view.js';
+import {letDropFill, onClick, onFiles} from './controls.js';
 import {element, formatBytes, formatCount, show} from './dom.js';
-import {type ModelFiles, openModel, sizesOf, trainedVariables, type Variant} from './language_model.js';
-import {gpt2Model, newModel, newSizes, pretrainedModel} from './model_source.js';
+import {type ModelFiles, sizesOf, trainedVariables, withModel} from './language_model.js';
+import {chosenModel, newSizes} from './model_source.js';
 import {Problem, sentenceFor} from './problem.js';
 import {runView, type State} from './run_view.js';
 import {download, downloadRun, FORMAT, keepRun, keptRun, type SavedRun, uploadedRun} from './saved_run.js';
@@ -27,8 +28,6 @@ let training: Training | undefined;
 let work = new AbortController();
 /** What the GPU reported while the present work went on. */
 let gpuProblem: Problem | undefined;
-/** The model that was loaded last, and what from. */
-let loaded: {key: string; files: ModelFiles} | undefined;
 
 void begin();
 
@@ -55,45 +54,14 @@ function listen(): void {
   onClick('restore', () => void restore());
   onClick('download', () => run && downloadRun(run));
   onFiles('file', 'drop', ([file]) => void takeText(() => readTextFile(file)));
-  onFiles('upload', 'upload-drop', (files) => void upload(files));
-  acceptDrop('gpt2-drop', (files) => {
-    element('gpt2-files', HTMLInputElement).files = files;
-  });
+  onFiles('upload', 'upload-drop', (files) => void upload([...files]));
+  letDropFill('gpt2-files', 'gpt2-drop');
   const paste = element('paste', HTMLTextAreaElement);
   paste.addEventListener('input', () => {
     if (paste.value) showText({name: 'The pasted text', text: paste.value});
   });
   document.addEventListener('visibilitychange', () => {
     if (document.hidden) training?.requestCopy();
-  });
-}
-
-function onClick(id: string, act: () => void): void {
-  element(id, HTMLButtonElement).addEventListener('click', act);
-}
-
-/** Takes files chosen in an input or dropped around it. */
-function onFiles(id: string, dropId: string, take: (files: File[]) => void): void {
-  const input = element(id, HTMLInputElement);
-  const takeSome = (files: FileList | null) => {
-    if (files && files.length > 0 && state === 'idle') take([...files]);
-  };
-  input.addEventListener('change', () => takeSome(input.files));
-  acceptDrop(dropId, takeSome);
-}
-
-function acceptDrop(id: string, take: (files: FileList) => void): void {
-  const place = element(id, HTMLElement);
-  const mark = (over: boolean) => place.classList.toggle('over', over);
-  place.addEventListener('dragover', (event) => {
-    event.preventDefault();
-    mark(true);
-  });
-  place.addEventListener('dragleave', () => mark(false));
-  place.addEventListener('drop', (event) => {
-    event.preventDefault();
-    mark(false);
-    if (event.dataTransfer && state === 'idle') take(event.dataTransfer.files);
   });
 }
 
@@ -164,7 +132,7 @@ async function start(): Promise<void> {
     if (!text) throw new Problem('Choose a text first: paste one, choose a file, or use the sample story.');
     runView.say('Preparing…');
     await startChosen(settings);
-    const model = await sourceModel(settings);
+    const model = await modelOf(settings);
     await train({format: FORMAT, model, text, settings, progress: noProgress()});
   });
 }
@@ -267,8 +235,6 @@ function stop(): void {
   training.stop();
 }
 
-// Models
-
 /** Starts the backend of the settings; where another one runs in its place, the page says so. */
 async function startChosen(settings: Settings): Promise<void> {
   const chosen = settings.backend;
@@ -279,42 +245,9 @@ async function startChosen(settings: Settings): Promise<void> {
   }
 }
 
-async function sourceModel({source, size, context}: Settings): Promise<ModelFiles> {
-  if (source === 'tuned' && run) return run.model;
-  const gpt2 = settingsForm.gpt2Source();
-  const key = JSON.stringify([source, size, context, source === 'gpt2' && describe(gpt2)]);
-  if (loaded?.key !== key) {
-    loaded = undefined;
-    const say = (sentence: string) => runView.say(sentence);
-    const files =
-      source === 'new'
-        ? await newModel(size, context)
-        : source === 'gpt2'
-          ? await gpt2Model(gpt2, say)
-          : await pretrainedModel(say);
-    loaded = {key, files};
-  }
-  return loaded.files;
-}
-
-function describe(source: string | File[]): string {
-  return typeof source === 'string'
-    ? source
-    : source.map(({name, size, lastModified}) => [name, size, lastModified]).join();
-}
-
-/** Opens a model for a while. */
-async function withModel(
-  files: ModelFiles,
-  variant: Variant,
-  use: (model: LayersModel) => Promise<void>,
-): Promise<void> {
-  const model = await openModel(files.artifacts, variant);
-  try {
-    await use(model);
-  } finally {
-    model.dispose();
-  }
+function modelOf(settings: Settings): Promise<ModelFiles> {
+  if (settings.source === 'tuned' && run) return Promise.resolve(run.model);
+  return chosenModel({...settings, gpt2: settingsForm.gpt2Source()}, (sentence) => runView.say(sentence));
 }
 
 async function write(): Promise<void> {
@@ -324,7 +257,7 @@ async function write(): Promise<void> {
     const tuned = run && [run.settings.source, 'tuned'].includes(settings.source) ? run : undefined;
     runView.say('Preparing…');
     await startChosen(settings);
-    const files = tuned ? tuned.model : await sourceModel(settings);
+    const files = tuned ? tuned.model : await modelOf(settings);
     const variant = settingsForm.variantOf(tuned ? tuned.settings : settings);
     const tokenizer = await makeTokenizer(files.tokenizer);
     const place = tuned ? 'sample-now' : 'sample-before';
@@ -417,8 +350,7 @@ async function compare(): Promise<void> {
   await busy('comparing', async () => {
     const settings = settingsForm.read();
     await startChosen(settings);
-    const sizes =
-      settings.source === 'new' ? newSizes[settings.size] : sizesOf((await sourceModel(settings)).artifacts);
+    const sizes = settings.source === 'new' ? newSizes[settings.size] : sizesOf((await modelOf(settings)).artifacts);
     await showComparison(sizes, settings.backend, work.signal);
     if (gpuProblem) throw gpuProblem;
   });

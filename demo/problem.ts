@@ -13,7 +13,7 @@ export function sentenceFor(error: unknown): string {
 export function reasonOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   if (isOutOfMemory(error, message)) return outOfMemory;
-  if (error instanceof DOMException && error.name === 'QuotaExceededError') {
+  if (error instanceof DOMException && (error.name === 'QuotaExceededError' || /too large/.test(message))) {
     return noRoom;
   }
   return /[.!?]$/.test(message) ? message : `${message}.`;

@@ -2,14 +2,11 @@
 import type {BackendName, Offer} from './backend.js';
 import {element, show} from './dom.js';
 import type {AttentionKind, MlpKind, Variant} from './language_model.js';
-import type {NewSize} from './model_source.js';
+import type {ModelChoice, NewSize} from './model_source.js';
 import type {TrainingSettings} from './training.js';
 
-/** Where the model of a training comes from. */
-export type SourceChoice = 'pretrained' | 'new' | 'gpt2' | 'tuned';
-
 export interface Settings extends TrainingSettings {
-  source: SourceChoice;
+  source: ModelChoice['source'];
   size: NewSize;
   attention: AttentionKind;
   mlp: MlpKind;
@@ -48,7 +45,7 @@ export const settingsForm = {
 
   read(): Settings {
     return {
-      source: select('model').value as SourceChoice,
+      source: select('model').value as ModelChoice['source'],
       size: select('size').value as NewSize,
       attention: select('attention').value as AttentionKind,
       mlp: select('mlp').value as MlpKind,
@@ -129,7 +126,7 @@ function disableMissing({webgpu, webgl, software}: Offer): void {
 }
 
 function suggestRate(): void {
-  const rate = select('tuning').value === 'lora' ? LORA_RATE : RATES[select('model').value as SourceChoice];
+  const rate = select('tuning').value === 'lora' ? LORA_RATE : RATES[select('model').value as ModelChoice['source']];
   input('learning-rate').valueAsNumber = rate;
 }
 
