@@ -18,6 +18,8 @@ import {writeText} from './writing.js';
 
 /** Milliseconds within which the GPU reports what made an operation fail. */
 const REPORT_DELAY = 100;
+/** Milliseconds within which what goes on ends of itself after the GPU has failed. */
+const READ_DELAY = 2000;
 
 let state: State = 'idle';
 let text: TextSource | undefined;
@@ -72,13 +74,16 @@ async function busy(next: State, act: () => Promise<void>): Promise<void> {
   work = new AbortController();
   setState(next);
   try {
-    await act();
+    await Promise.race([act(), failureOfGpu(work.signal)]);
   } catch (error) {
     // What the GPU reports explains the error that comes of it, and may come a little later.
-    await new Promise((resolve) => setTimeout(resolve, REPORT_DELAY));
+    await pause(REPORT_DELAY);
     runView.showProblem(sentenceFor(gpuProblem ?? error));
     runView.say('');
+    // What was learnt since the last copy is lost.
+    if (training && run) showRun(run);
   }
+  training = undefined;
   setState('idle');
   runView.showMemory();
 }
@@ -86,6 +91,21 @@ async function busy(next: State, act: () => Promise<void>): Promise<void> {
 function setState(next: State): void {
   state = next;
   runView.showState(state, run);
+}
+
+/** Rejects some time after the GPU has failed: on a lost WebGL context, reads never end. */
+function failureOfGpu(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', async () => {
+      if (!gpuProblem) return;
+      await pause(READ_DELAY);
+      reject(gpuProblem);
+    });
+  });
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 function failOnGpu(problem: Problem): void {
@@ -180,15 +200,7 @@ async function train(begun: SavedRun): Promise<void> {
     runView.showSamples(progress);
     setState('running');
     runView.say(trainingSentence(model, files.name, settings));
-    try {
-      await training.run(begun.optimizer);
-    } finally {
-      training = undefined;
-    }
-  }).catch((error) => {
-    // What was learnt since the last copy is lost.
-    if (run) showRun(run);
-    throw error;
+    await training.run(begun.optimizer);
   });
   const end = progress.step < settings.steps ? 'Stopped' : 'Done';
   runView.say(`${end} after ${formatCount(progress.step)} steps. The model is kept in this browser.`);
