@@ -25,6 +25,8 @@ let state: State = 'idle';
 let text: TextSource | undefined;
 /** The run that the page shows and that Resume goes on with, as it was kept last. */
 let run: SavedRun | undefined;
+/** Whether the browser keeps it too, or only the page. */
+let isInBrowser = false;
 let training: Training | undefined;
 /** Ends writing or comparing. */
 let work = new AbortController();
@@ -203,7 +205,8 @@ async function train(begun: SavedRun): Promise<void> {
     await training.run(begun.optimizer);
   });
   const end = progress.step < settings.steps ? 'Stopped' : 'Done';
-  runView.say(`${end} after ${formatCount(progress.step)} steps. The model is kept in this browser.`);
+  const kept = isInBrowser ? 'The model is kept in this browser.' : 'Download the model before you leave the page.';
+  runView.say(`${end} after ${formatCount(progress.step)} steps. ${kept}`);
 }
 
 async function keep(begun: SavedRun, {artifacts, optimizer}: Snapshot, progress: SavedRun['progress']): Promise<void> {
@@ -211,8 +214,11 @@ async function keep(begun: SavedRun, {artifacts, optimizer}: Snapshot, progress:
   offerTuned();
   try {
     await keepRun('latest', run);
+    isInBrowser = true;
     if (state === 'paused') runView.say(`Paused after ${formatCount(progress.step)} steps, and kept in this browser.`);
   } catch (error) {
+    isInBrowser = false;
+    if (state === 'paused') runView.say(`Paused after ${formatCount(progress.step)} steps.`);
     runView.showProblem(sentenceFor(error));
   }
 }

@@ -1,5 +1,5 @@
 /** Keeps a training with its model: in IndexedDB, as files to download, and back. */
-import {del, get, set} from 'idb-keyval';
+import {get, set} from 'idb-keyval';
 import * as tf from '../src/tf.js';
 import {type ModelFiles, sizesOf} from './language_model.js';
 import {Problem} from './problem.js';
@@ -31,10 +31,6 @@ export async function keepRun(slot: Slot, run: SavedRun): Promise<void> {
 export async function keptRun(slot: Slot): Promise<SavedRun | undefined> {
   const run = await get<SavedRun>(slot);
   return run?.format === FORMAT ? run : undefined;
-}
-
-export async function forgetRun(slot: Slot): Promise<void> {
-  await del(slot);
 }
 
 const NAME = 'gpt-fine-tuned';
