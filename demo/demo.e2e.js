@@ -1,195 +1,488 @@
 /**
- * Drives the demo page in a headless browser as a person would: trains on the sample text on WebGPU and on WebGL, pauses,
- * stops, and gives it wrong input. Saves a picture of each state in demo/report/.
+ * Drives the built demo page in a headless browser as a person would, on WebGPU and on WebGL, and gives it wrong input.
+ * Saves a picture of each state in demo/report/.
+ *
+ *     npm run test:demo                    GREP=words in the environment picks cases
+ *     npm run test:demo -- --readme        renews docs/demo.png, the picture in README.md, and does nothing else
  */
 import assert from 'node:assert/strict';
-import {mkdirSync} from 'node:fs';
+import {mkdirSync, readFileSync} from 'node:fs';
 import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
+import {build} from 'esbuild';
 import {chromium} from 'playwright-core';
 import {browserFlags, findBrowser} from '../scripts/find_browser.js';
 import {serveDemo} from '../scripts/serve_demo.js';
 
-const report = join(dirname(fileURLToPath(import.meta.url)), 'report');
+const here = dirname(fileURLToPath(import.meta.url));
+const report = join(here, 'report');
 const stepTimeout = 120_000;
-const steps = 20;
+const wide = {width: 1280, height: 960};
 const narrow = {width: 360, height: 800};
 
-const tests = {
-  'trains on WebGPU, and the loss falls': (open) => trains(open, 'WebGPU'),
-  'trains on WebGL, and the loss falls': (open) => trains(open, 'WebGL'),
-  'keeps memory level while it trains, and frees it on Stop': keepsMemoryLevel,
-  'pauses and resumes': pauses,
-  'writes a sample of text': writesSample,
-  'says so when there is no WebGPU, and trains on the next best': fallsBack,
-  'refuses a file that is no text': refusesBinary,
-  'refuses a file that is too short': refusesShort,
-  'says so when the GPU is lost, and can start again': survivesLoss,
+const pictureCase = {'takes the picture of the README': takesReadmePicture};
+
+const cases = {
+  'opens with the pretrained GPT, and writes': writesWithPretrained,
+  'fine-tunes on WebGPU, is resumed after a reload, saved and restored': (open) => fineTunes(open, 'WebGPU'),
+  'fine-tunes on WebGL, is resumed after a reload, saved and restored': (open) => fineTunes(open, 'WebGL'),
+  'trains every kind of attention and MLP': trainsEveryKind,
+  'fine-tunes by LoRA, and goes on from that with all weights': trainsLora,
+  'compares flash and standard attention, and marks where standard fails': compares,
+  'fine-tunes a GPT-2 checkpoint from files': trainsGpt2,
+  'keeps memory level while it trains, and frees it': keepsMemoryLevel,
+  'refuses files that are no text, empty or too short': refusesTexts,
+  'refuses files that are no model': refusesModels,
+  'says so when there is no WebGPU, and trains on WebGL': fallsBack,
+  'says so when WebGPU’s device is lost, and resumes from what was kept': (open) => survivesLoss(open, 'WebGPU'),
+  'says so when WebGL’s context is lost, and resumes from what was kept': (open) => survivesLoss(open, 'WebGL'),
+  'says so when the GPU’s memory is full': survivesFullMemory,
+  'works without a mouse': worksByKeyboard,
   'fits a narrow screen, in dark colours': fitsNarrowScreen,
 };
 
-const failed = await runTests();
+/** Runs before the page's own scripts: what WebGPU reports becomes an error of the page, and cases reach the GPU. */
+function watchGpu() {
+  const contexts = [];
+  for (const Canvas of [HTMLCanvasElement, OffscreenCanvas]) {
+    const {getContext} = Canvas.prototype;
+    Canvas.prototype.getContext = function (...args) {
+      const context = getContext.apply(this, args);
+      if (context instanceof WebGL2RenderingContext) contexts.push(context);
+      return context;
+    };
+  }
+  globalThis.loseGpu = () => {
+    globalThis.latestDevice?.destroy();
+    for (const context of contexts) context.getExtension('WEBGL_lose_context')?.loseContext();
+  };
+  if (!globalThis.GPUAdapter) return;
+  const {requestDevice} = GPUAdapter.prototype;
+  GPUAdapter.prototype.requestDevice = async function (descriptor) {
+    const device = await requestDevice.call(this, descriptor);
+    device.addEventListener('uncapturederror', ({error}) => console.error(`uncaptured GPU error: ${error.message}`));
+    globalThis.latestDevice = device;
+    return device;
+  };
+}
+
+const failed = await runCases(process.argv.includes('--readme') ? pictureCase : cases);
 process.exitCode = failed > 0 ? 1 : 0;
 
-/** Runs every test in a page of its own; a test fails on an error of the page too. Returns how many failed. */
-async function runTests() {
+/** Runs every case in a browser profile of its own; a case fails on an error of the page too. Returns how many failed. */
+async function runCases(all) {
   mkdirSync(report, {recursive: true});
+  const chosen = Object.entries(all).filter(([name]) => name.includes(process.env.GREP ?? ''));
+  assert.ok(chosen.length > 0, `no case contains '${process.env.GREP}'`);
   const {url, close} = await serveDemo();
   const browser = await chromium.launch({executablePath: findBrowser(), args: browserFlags});
-  let passed = 0;
-  let failed = 0;
-  for (const [name, test] of Object.entries(tests)) {
+  let failures = 0;
+  for (const [name, run] of chosen) {
+    const begin = performance.now();
     const pageErrors = [];
     const contexts = [];
     const open = async (options = {}, prepare = undefined) => {
-      const context = await browser.newContext({viewport: {width: 1180, height: 960}, ...options});
+      const context = await browser.newContext({viewport: wide, ...options});
       contexts.push(context);
       const page = await context.newPage();
       page.setDefaultTimeout(stepTimeout);
       page.on('pageerror', (error) => pageErrors.push(error.message));
       page.on('console', (message) => message.type() === 'error' && pageErrors.push(message.text()));
+      await page.addInitScript(watchGpu);
       if (prepare) await page.addInitScript(prepare);
       await page.goto(url);
-      await page.getByText('The sample text').waitFor();
+      await ready(page);
       return page;
     };
     try {
-      await test(open);
+      await run(open, pageErrors);
       assert.deepEqual(pageErrors, [], 'the page reported errors');
-      passed++;
-      console.log(`ok      ${name}`);
+      console.log(`ok      ${name} (${Math.round((performance.now() - begin) / 1000)} s)`);
     } catch (error) {
-      failed++;
+      failures++;
       console.log(`FAILED  ${name}\n${error.stack}\n${pageErrors.join('\n')}`);
+      const [page] = contexts.at(-1)?.pages() ?? [];
+      await page?.screenshot({path: join(report, 'failure.png'), fullPage: true}).catch(() => {});
     }
     for (const context of contexts) await context.close();
   }
   await browser.close();
   await close();
-  console.log(`${passed} passed, ${failed} failed`);
-  return failed;
+  console.log(`${chosen.length - failures} passed, ${failures} failed`);
+  return failures;
 }
 
-async function trains(open, backend) {
+async function writesWithPretrained(open) {
   const page = await open();
-  await start(page, backend);
-  await reachStep(page, 1);
-  const first = await figure(page, 'loss');
-  await reachStep(page, steps);
-  const last = await figure(page, 'loss');
-  assert.ok(last < 0.9 * first, `loss went from ${first} to ${last}`);
+  await picture(page, 'opened');
+  await page.getByLabel('Tokens to write').fill('4');
+  await page.getByLabel('Prompt').fill('The ');
+  await button(page, 'Write').click();
+  await atRest(page);
+  assert.match(await textOf(page, 'sample-before'), /^The .{2,}/s);
+  assert.equal(await textOf(page, 'memory'), '0 B');
+  await noProblem(page);
+}
+
+async function fineTunes(open, backend) {
+  const page = await open();
+  await chooseTiny(page, {backend, steps: 16});
+  await button(page, 'Start').click();
+  await reachStep(page, 3);
   assert.ok((await figure(page, 'speed')) > 0);
-  assert.match(await page.locator('#status').textContent(), new RegExp(`parameters on ${backend}`));
-  assert.match(await page.locator('#chart').getAttribute('aria-label'), /from \d/);
-  await picture(page, `training-${backend.toLowerCase()}`);
+  assert.match(await textOf(page, 'time-left'), /^\d+ of 16 steps, about .* left$/);
+  assert.match(await textOf(page, 'status'), new RegExp(`weights of .* on ${backend}`));
+
+  await button(page, 'Pause').click();
+  await said(page, 'status', /^Paused after \d+ steps, and kept/);
+  const paused = await figure(page, 'step');
+  const before = await textOf(page, 'sample-before');
+  await page.reload();
+  await ready(page);
+  await said(page, 'status', /kept after \d+ steps. Resume goes on/);
+  assert.equal(await figure(page, 'step'), paused);
+  assert.equal(await textOf(page, 'sample-before'), before);
+  assert.equal(await page.getByLabel('Context length').inputValue(), '32');
+  await button(page, 'Resume').click();
+  await said(page, 'status', /^Done after 16 steps/);
+
+  const lines = (await downloaded(page, 'Export as CSV')).toString().trim().split('\n');
+  assert.equal(lines[0], 'step,training loss,held-out loss');
+  const rows = lines.slice(1).map((line) => line.split(','));
+  assert.equal(rows.length, 17);
+  const [firstLoss, lastLoss] = [Number(rows[1][1]), Number(rows[16][1])];
+  assert.ok(lastLoss < 0.8 * firstLoss, `the loss went from ${firstLoss} to ${lastLoss}`);
+  const [firstHeldOut, lastHeldOut] = [Number(rows[0][2]), Number(rows[16][2])];
+  assert.ok(lastHeldOut < 0.8 * firstHeldOut, `the held-out loss went from ${firstHeldOut} to ${lastHeldOut}`);
+  const now = await textOf(page, 'sample-now');
+  assert.notEqual(now, before);
+  assert.match(await page.locator('#chart').getAttribute('aria-label'), /over 16 steps: training from \d/);
+  await picture(page, `trained-${backend.toLowerCase()}`);
+
+  await button(page, 'Save in this browser').click();
+  await said(page, 'keep-status', /^Saved after 16 steps/);
+  const files = await downloads(page, 'Download', 2);
+  // Another training takes the place of the one that is kept of itself, but not of the saved one.
+  await page.getByLabel('Steps', {exact: true}).fill('2');
+  await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 2 steps/);
+  await button(page, 'Restore').click();
+  await said(page, 'keep-status', /^Restored .* after 16 steps/);
+  await writesAs(page, now);
+
+  const other = await open();
+  await other.getByLabel('Upload a downloaded model').setInputFiles(files);
+  await said(other, 'keep-status', /^Restored .* after 16 steps/);
+  await other.getByLabel('Backend').selectOption(backend);
+  await writesAs(other, now);
+  await noProblem(page);
+}
+
+/** The model writes the same again. */
+async function writesAs(page, expected) {
+  await button(page, 'Write').click();
+  await atRest(page);
+  assert.equal(await textOf(page, 'sample-now'), expected);
+}
+
+async function trainsEveryKind(open) {
+  const page = await open();
+  const kinds = [
+    ['Standard', 'Dense'],
+    ['Butterfly block-sparse', 'Pixelfly, a quarter of the weights'],
+    ['Flash', 'Monarch'],
+  ];
+  for (const [attention, mlp] of kinds) {
+    await chooseTiny(page, {backend: 'WebGPU', steps: 2});
+    await page.getByLabel('Attention', {exact: true}).selectOption(attention);
+    await page.getByLabel('MLP').selectOption(mlp);
+    await button(page, 'Start').click();
+    await said(page, 'status', /^Done after 2 steps/);
+    assert.ok((await figure(page, 'loss')) < 6);
+    await noProblem(page);
+  }
+}
+
+async function trainsLora(open) {
+  const page = await open();
+  await chooseTiny(page, {backend: 'WebGPU', steps: 3});
+  await page.getByLabel('Fine-tuning').selectOption('LoRA: low-rank additions');
+  await page.getByLabel('LoRA rank').fill('4');
+  await button(page, 'Start').click();
+  await said(page, 'status', /^Training 2,048 weights/);
+  await said(page, 'status', /^Done after 3 steps/);
+  const lora = await figure(page, 'held-out');
+  await page.getByLabel('Start from').selectOption('tuned');
+  await page.getByLabel('Fine-tuning').selectOption('Full: all weights');
+  await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 3 steps/);
+  assert.ok((await figure(page, 'held-out')) < lora);
+  await noProblem(page);
+}
+
+async function compares(open) {
+  // A GPU whose buffers are so small that the score matrix of 256 × 256 does not fit.
+  const page = await open({}, () => {
+    Object.defineProperty(GPUSupportedLimits.prototype, 'maxStorageBufferBindingSize', {get: () => 2 ** 17});
+  });
+  await chooseTiny(page, {backend: 'WebGPU'});
+  await button(page, 'Compare').click();
+  await said(page, 'compare-status', /^Standard attention fails at a context of 256, flash runs at 512/);
+  const rows = await page.locator('#compare-rows tr').allTextContents();
+  assert.match(rows[1], /^128[\d.]+ m?s[\d.]+ m?s[\d.]+ MB[\d.]+ MB$/);
+  assert.match(rows[2], /^256[\d.]+ m?sfails[\d.]+ MBfails$/);
+  await picture(page, 'compared');
+  await noProblem(page);
+}
+
+async function trainsGpt2(open) {
+  const page = await open();
+  await chooseTiny(page, {backend: 'WebGPU', steps: 3});
+  await page.getByLabel('Start from').selectOption('A GPT-2 checkpoint');
+  await page.getByLabel('Context length').fill('16');
+  await dropFiles(page, 'gpt2-drop', await tinyCheckpoint());
+  await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 3 steps/);
+  assert.ok((await figure(page, 'loss')) > 0);
+  assert.match(await textOf(page, 'sample-now'), /^The Clockmaker/);
+  await picture(page, 'gpt2');
   await noProblem(page);
 }
 
 async function keepsMemoryLevel(open) {
   const page = await open();
-  await start(page, 'WebGPU');
-  await reachStep(page, 3);
-  const early = await page.locator('#memory').textContent();
-  await reachStep(page, steps);
-  assert.equal(await page.locator('#memory').textContent(), early);
-  await stop(page);
-  assert.equal(await page.locator('#memory').textContent(), '0 B');
-  assert.equal(await page.getByRole('button', {name: 'Start'}).isEnabled(), true);
+  await chooseTiny(page, {backend: 'WebGPU', steps: 1000});
+  await button(page, 'Start').click();
+  await reachStep(page, 2);
+  const early = await textOf(page, 'memory');
+  await reachStep(page, 8);
+  assert.equal(await textOf(page, 'memory'), early);
+  await button(page, 'Stop').click();
+  await said(page, 'status', /^Stopped after \d+ steps/);
+  assert.equal(await textOf(page, 'memory'), '0 B');
   await noProblem(page);
 }
 
-async function pauses(open) {
+async function refusesTexts(open) {
   const page = await open();
-  await start(page, 'WebGPU');
-  await reachStep(page, 2);
-  await page.getByRole('button', {name: 'Pause'}).click();
-  // The step under way still ends.
-  await page.waitForTimeout(2000);
-  const paused = await figure(page, 'step');
-  await page.waitForTimeout(2000);
-  assert.equal(await figure(page, 'step'), paused);
-  await page.getByRole('button', {name: 'Resume'}).click();
-  await reachStep(page, paused + 2);
-  await stop(page);
+  const choose = (name, buffer) =>
+    page.getByLabel('Choose or drop a text file').setInputFiles({name, mimeType: 'text/plain', buffer});
+  await choose('picture.png', Buffer.from(Array.from({length: 2000}, (_, i) => i % 251)));
+  await said(page, 'problem', /“picture.png” does not look like a text file. Choose a plain text/);
+  await choose('zeros.txt', Buffer.alloc(2000));
+  await said(page, 'problem', /“zeros.txt” does not look like a text file/);
+  await choose('nothing.txt', Buffer.alloc(0));
+  await said(page, 'problem', /“nothing.txt” is empty. Choose a file/);
+  assert.match(await textOf(page, 'text-name'), /^The sample story/);
+
+  await chooseTiny(page, {backend: 'WebGPU', steps: 2});
+  await choose('note.txt', Buffer.from('Only a few words.'));
+  await said(page, 'text-name', /^note.txt, 17 B/);
+  await button(page, 'Start').click();
+  await said(page, 'problem', /“note.txt” is too short: it has 17 bytes.* Choose a longer text or a smaller context/);
+  await picture(page, 'too-short');
+
+  await page.getByLabel('Or paste text').fill('Now there is enough to learn. '.repeat(10));
+  await said(page, 'text-name', /^The pasted text, 300 B/);
+  await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 2 steps/);
+  await noProblem(page);
 }
 
-async function writesSample(open) {
+async function refusesModels(open) {
   const page = await open();
-  await start(page, 'WebGPU');
-  await page
-    .locator('#sample')
-    .filter({hasText: /^.{20}/})
-    .waitFor();
-  assert.match(await page.locator('#sample-step').textContent(), /^After \d+ steps/);
+  const upload = (...files) => page.getByLabel('Upload a downloaded model').setInputFiles(files);
+  const json = (value) => ({name: 'model.json', mimeType: 'application/json', buffer: Buffer.from(value)});
+  const bin = {name: 'model.bin', mimeType: 'application/octet-stream', buffer: Buffer.alloc(8)};
+  await upload(json('{}'));
+  await said(page, 'problem', /Choose both files/);
+  await upload(json('no JSON'), bin);
+  await said(page, 'problem', /“model.json” is no model that this page saved/);
+  await upload(json('{"modelTopology": {}, "weightsManifest": []}'), bin);
+  await said(page, 'problem', /“model.json” is no model that this page saved/);
+
+  await page.getByLabel('Start from').selectOption('A GPT-2 checkpoint');
+  await page.getByLabel('Hugging Face id or URL').fill('');
+  await button(page, 'Write').click();
+  await said(page, 'problem', /Name a GPT-2 checkpoint/);
+  const [config, weights, ...tokenizer] = await tinyCheckpoint();
+  await page.getByLabel('Or choose or drop its files').setInputFiles([config, ...tokenizer]);
+  await button(page, 'Write').click();
+  await said(page, 'problem', /This checkpoint cannot be loaded: there is no model.safetensors/);
+  const broken = {...weights, buffer: weights.buffer.subarray(0, 1000)};
+  await page.getByLabel('Or choose or drop its files').setInputFiles([config, broken, ...tokenizer]);
+  await button(page, 'Write').click();
+  await said(page, 'problem', /This checkpoint cannot be loaded: .*It takes config.json/s);
 }
 
 async function fallsBack(open) {
   const page = await open({}, () => {
-    Object.defineProperty(navigator, 'gpu', {value: undefined});
+    Object.defineProperty(Navigator.prototype, 'gpu', {get: () => undefined});
   });
-  await start(page, 'WebGPU');
-  await page.getByText('This browser offers no WebGPU. Training').waitFor();
+  await said(page, 'offer', /This browser offers no WebGPU, so WebGL computes/);
+  await chooseTiny(page, {steps: 2});
+  await button(page, 'Start').click();
+  await said(page, 'status', /weights of .* on WebGL/);
+  await said(page, 'status', /^Done after 2 steps/);
+  await picture(page, 'no-webgpu');
+  await noProblem(page);
+}
+
+async function survivesLoss(open, backend) {
+  const page = await open();
+  await chooseTiny(page, {backend, steps: 8});
+  await button(page, 'Start').click();
   await reachStep(page, 2);
+  await button(page, 'Pause').click();
+  await said(page, 'status', /^Paused after/);
+  const kept = await figure(page, 'step');
+  await button(page, 'Resume').click();
+  await reachStep(page, kept + 2);
+  await page.evaluate(() => globalThis.loseGpu());
+  await said(page, 'problem', /^The GPU was lost.* Press Resume to go on/);
+  assert.equal(await figure(page, 'step'), kept);
+  await picture(page, `lost-${backend.toLowerCase()}`);
+  await button(page, 'Resume').click();
+  await said(page, 'status', /^Done after 8 steps/);
+  await noProblem(page);
 }
 
-async function refusesBinary(open) {
+async function survivesFullMemory(open, pageErrors) {
   const page = await open();
-  await chooseFile(page, 'picture.png', Buffer.from(Array.from({length: 2000}, (_, i) => i % 7)));
-  await page.getByRole('alert').filter({hasText: '“picture.png” does not look like a text file.'}).waitFor();
-  await page.getByText('The sample text').waitFor();
-}
-
-async function refusesShort(open) {
-  const page = await open();
-  await chooseFile(page, 'note.txt', Buffer.from('Only a few words.'));
-  await page.getByText('note.txt, 17 B').waitFor();
-  await start(page, 'WebGPU');
-  await page.getByRole('alert').filter({hasText: '“note.txt” is too short: it has 17 bytes'}).waitFor();
-  await picture(page, 'too-short');
-}
-
-async function survivesLoss(open) {
-  const page = await open({}, () => {
-    const {requestDevice} = GPUAdapter.prototype;
-    GPUAdapter.prototype.requestDevice = async function (descriptor) {
-      globalThis.latestDevice = await requestDevice.call(this, descriptor);
-      return globalThis.latestDevice;
-    };
+  await chooseTiny(page, {backend: 'WebGPU', steps: 1000});
+  await button(page, 'Start').click();
+  await reachStep(page, 1);
+  await page.evaluate(() => {
+    const error = new GPUOutOfMemoryError('simulated');
+    globalThis.latestDevice.dispatchEvent(new GPUUncapturedErrorEvent('uncapturederror', {error}));
   });
-  await start(page, 'WebGPU');
-  await reachStep(page, 2);
-  await page.evaluate(() => globalThis.latestDevice.destroy());
-  await page.getByRole('alert').filter({hasText: 'The GPU was lost'}).waitFor();
-  await start(page, 'WebGPU');
-  await reachStep(page, 2);
+  await said(page, 'problem', /^The GPU’s memory is full. Choose a smaller context or batch/);
+  await atRest(page);
+  assert.deepEqual(pageErrors.splice(0), ['uncaptured GPU error: simulated']);
+}
+
+async function worksByKeyboard(open) {
+  const page = await open();
+  await chooseTiny(page, {backend: 'WebGPU', steps: 2});
+  const focused = () => page.evaluate(() => document.activeElement?.id);
+  const order = [];
+  // From here Tab goes on.
+  await page.locator('h1').click();
+  await page.keyboard.press('Tab');
+  for (let i = 0; i < 40 && !order.includes('compare'); i++) {
+    const id = await focused();
+    if (id) order.push(id);
+    const visible = await page.evaluate(() => document.activeElement?.matches(':focus-visible'));
+    assert.ok(visible, `the focus is not seen on ${id}`);
+    await page.keyboard.press('Tab');
+  }
+  const expected = ['file', 'paste', 'use-sample', 'model', 'size', 'attention', 'mlp', 'tuning', 'backend', 'context'];
+  expected.push('batch', 'learning-rate', 'steps', 'start', 'prompt', 'sample-length', 'write', 'upload', 'compare');
+  assert.deepEqual(order, expected);
+  await page.locator('#steps').focus();
+  await page.keyboard.press('Enter');
+  await said(page, 'status', /^Done after 2 steps/);
   await noProblem(page);
 }
 
 async function fitsNarrowScreen(open) {
   const page = await open({viewport: narrow, colorScheme: 'dark'});
-  await start(page, 'WebGPU');
-  await reachStep(page, 5);
+  await chooseTiny(page, {backend: 'WebGPU', steps: 3});
+  await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 3 steps/);
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.equal(overflow, 0);
   await picture(page, 'narrow-dark');
+  await page.setViewportSize(wide);
+  await picture(page, 'wide-dark');
 }
 
-/** Starts with settings small enough for a software GPU. */
-async function start(page, backend) {
-  await page.getByLabel('Compute on').selectOption({label: backend});
+/** Some minutes on a software GPU. */
+async function takesReadmePicture(open) {
+  const page = await open({viewport: {width: 1200, height: 1120}});
+  await page.getByLabel('Context length').fill('64');
+  await page.getByLabel('Batch').fill('2');
+  await page.getByLabel('Steps', {exact: true}).fill('40');
+  await page.getByLabel('Tokens to write').fill('120');
+  await page.getByLabel('Prompt').fill('The clockmaker');
+  page.setDefaultTimeout(600_000);
+  await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 40 steps/);
+  mkdirSync(join(here, '../docs'), {recursive: true});
+  await page.evaluate(() => scrollTo(0, 0));
+  await page.screenshot({path: join(here, '../docs/demo.png')});
+  await noProblem(page);
+}
+
+/** A model and settings small enough for a software GPU. */
+async function chooseTiny(page, {backend, steps = 2}) {
+  await page.getByLabel('Start from').selectOption('A new model, untrained');
+  await page.getByLabel('Size').selectOption('Tiny: 1 layer of width 64');
+  if (backend) await page.getByLabel('Backend').selectOption(backend);
   await page.getByLabel('Context length').fill('32');
   await page.getByLabel('Batch').fill('4');
   await page.getByLabel('Learning rate').fill('0.01');
-  await page.getByRole('button', {name: 'Start'}).click();
+  await page.getByLabel('Steps', {exact: true}).fill(String(steps));
+  await page.getByLabel('Tokens to write').fill('6');
 }
 
-async function stop(page) {
-  await page.getByRole('button', {name: 'Stop'}).click();
-  await page.getByText('Stopped.').waitFor();
+/** The files of a GPT-2 checkpoint of random weights, which the specs make too. */
+async function tinyCheckpoint() {
+  const contents = `
+    import {tinyConfig, tinySafetensors, tinyTensors} from './tiny_gpt2.js';
+    import {tinyMerges, tinyVocab} from './tiny_tokenizer.js';
+    export const config = JSON.stringify(tinyConfig);
+    export const weights = new Uint8Array(tinySafetensors(tinyTensors()));
+    export const vocab = JSON.stringify(tinyVocab);
+    export const merges = tinyMerges;`;
+  const stdin = {contents, resolveDir: join(here, '../test/convert')};
+  const {outputFiles} = await build({stdin, bundle: true, format: 'esm', write: false, logLevel: 'warning'});
+  const made = await import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString('base64')}`);
+  const file = (name, content) => ({name, mimeType: 'application/octet-stream', buffer: Buffer.from(content)});
+  return [
+    file('config.json', made.config),
+    file('model.safetensors', made.weights),
+    file('vocab.json', made.vocab),
+    file('merges.txt', made.merges),
+  ];
 }
 
-async function chooseFile(page, name, buffer) {
-  await page.getByLabel('Text to learn').setInputFiles({name, mimeType: 'text/plain', buffer});
+async function dropFiles(page, id, files) {
+  const encoded = files.map(({name, buffer}) => ({name, content: buffer.toString('base64')}));
+  const dataTransfer = await page.evaluateHandle((given) => {
+    const transfer = new DataTransfer();
+    for (const {name, content} of given) {
+      transfer.items.add(new File([Uint8Array.from(atob(content), (character) => character.charCodeAt(0))], name));
+    }
+    return transfer;
+  }, encoded);
+  await page.locator(`#${id}`).dispatchEvent('drop', {dataTransfer});
+}
+
+function button(page, name) {
+  return page.getByRole('button', {name, exact: true});
+}
+
+/** The page has looked at the browser and at what was kept. */
+async function ready(page) {
+  await page.locator('body[data-state="idle"]').waitFor();
+  await page.getByText('The sample story, ').waitFor();
+}
+
+async function atRest(page) {
+  await page.locator('body[data-state="idle"]').waitFor();
+}
+
+/** Waits for a sentence; one that tells of a problem ends the waiting. */
+async function said(page, id, pattern) {
+  const found = page.locator(`#${id}`).filter({hasText: pattern});
+  const problem = page.locator('#problem:not(:empty)');
+  await found.or(problem).first().waitFor();
+  if (!(await found.isVisible())) assert.fail(`not ${pattern}, but: ${await problem.textContent()}`);
+}
+
+async function textOf(page, id) {
+  return page.locator(`#${id}`).textContent();
 }
 
 async function reachStep(page, step) {
@@ -198,11 +491,33 @@ async function reachStep(page, step) {
 }
 
 async function figure(page, id) {
-  return Number((await page.locator(`#${id}`).textContent()).replaceAll(',', ''));
+  return Number((await textOf(page, id)).replaceAll(',', ''));
 }
 
 async function noProblem(page) {
-  assert.equal(await page.getByRole('alert').textContent(), '');
+  assert.equal(await textOf(page, 'problem'), '');
+}
+
+async function downloaded(page, name) {
+  const [{buffer}] = await downloads(page, name, 1);
+  return buffer;
+}
+
+/** The files that a button gives, as a person would choose them in an upload. */
+async function downloads(page, name, count) {
+  const events = [];
+  const arrived = new Promise((resolve) => {
+    page.on('download', (download) => events.push(download) === count && resolve());
+  });
+  await button(page, name).click();
+  await arrived;
+  page.removeAllListeners('download');
+  const files = events.map(async (download) => ({
+    name: download.suggestedFilename(),
+    mimeType: 'application/octet-stream',
+    buffer: readFileSync(await download.path()),
+  }));
+  return Promise.all(files);
 }
 
 async function picture(page, name) {

@@ -1,187 +1,375 @@
-/** The page: connects its form, figures, chart and sample to a training. */
+/** The page: connects its controls to loading, training, writing, keeping and comparing. */
 import './style.css';
-import {type BackendName, backendLabels, startBackend, usedBytes} from './backend_choice.js';
-import {LossChart} from './loss_chart.js';
-import {readText, requireLength, type Text, TextProblem} from './text_data.js';
-import {LossProblem, type StepReport, Training, type TrainingSettings} from './training.js';
+import type {LayersModel} from '../src/tf.js';
+import {backendLabels, memoryMeter, offerOfBrowser, startBackend} from './backend.js';
+import {showComparison} from './comparison_view.js';
+import {letDropFill, onClick, onFiles} from './controls.js';
+import {element, formatBytes, formatCount, show} from './dom.js';
+import {type ModelFiles, sizesOf, trainedVariables, withModel} from './language_model.js';
+import {chosenModel, newSizes} from './model_source.js';
+import {Problem, sentenceFor} from './problem.js';
+import {runView, type State} from './run_view.js';
+import {download, downloadRun, FORMAT, keepRun, keptRun, type SavedRun, uploadedRun} from './saved_run.js';
+import {type Settings, settingsForm} from './settings_form.js';
+import {readTextFile, type TextSource, TrainingText} from './text_data.js';
+import {makeTokenizer} from './tokenizer.js';
+import {noProgress, type Snapshot, Training} from './training.js';
+import {writeText} from './writing.js';
 
-/** Sizes of the model that the page does not ask for. */
-const width = 128;
-const heads = 4;
-const hidden = 512;
-
-type State = 'idle' | 'starting' | 'running' | 'paused' | 'stopping';
-
-const form = element('settings', HTMLFormElement);
-const choices = element('choices', HTMLFieldSetElement);
-const drop = element('drop', HTMLElement);
-const fileInput = element('file', HTMLInputElement);
-const backendSelect = element('backend', HTMLSelectElement);
-const pauseButton = element('pause', HTMLButtonElement);
-const chart = new LossChart(element('chart', HTMLElement));
+/** Milliseconds within which the GPU reports what made an operation fail. */
+const REPORT_DELAY = 100;
+/** Milliseconds within which what goes on ends of itself after the GPU has failed. */
+const READ_DELAY = 2000;
 
 let state: State = 'idle';
-let text: Text | undefined;
+let text: TextSource | undefined;
+/** The run that the page shows and that Resume goes on with, as it was kept last. */
+let run: SavedRun | undefined;
+/** Whether the browser keeps it too, or only the page. */
+let isInBrowser = false;
 let training: Training | undefined;
-/** Whether the GPU failed in the training that was started last. */
-let gpuFailed = false;
+/** Ends writing or comparing. */
+let work = new AbortController();
+/** What the GPU reported while the present work went on. */
+let gpuProblem: Problem | undefined;
 
-listen();
-void loadSample();
+void begin();
+
+async function begin(): Promise<void> {
+  settingsForm.start(await offerOfBrowser());
+  listen();
+  setState('idle');
+  await loadSample();
+  await showKept();
+}
 
 function listen(): void {
-  form.addEventListener('submit', (event) => {
+  element('settings', HTMLFormElement).addEventListener('submit', (event) => {
     event.preventDefault();
-    if (state === 'idle') void train();
+    if (state === 'idle') void start();
   });
-  pauseButton.addEventListener('click', togglePause);
-  element('stop', HTMLButtonElement).addEventListener('click', stop);
-  fileInput.addEventListener('change', () => void takeFile(fileInput.files?.[0]));
-  drop.addEventListener('dragover', (event) => {
-    event.preventDefault();
-    drop.classList.add('over');
+  onClick('pause', pauseOrResume);
+  onClick('stop', stop);
+  onClick('write', () => void write());
+  onClick('compare', () => void compare());
+  onClick('use-sample', () => void loadSample());
+  onClick('export-csv', exportCsv);
+  onClick('save', () => void save());
+  onClick('restore', () => void restore());
+  onClick('download', () => run && downloadRun(run));
+  onFiles('file', 'drop', ([file]) => void takeText(() => readTextFile(file)));
+  onFiles('upload', 'upload-drop', (files) => void upload([...files]));
+  letDropFill('gpt2-files', 'gpt2-drop');
+  const paste = element('paste', HTMLTextAreaElement);
+  paste.addEventListener('input', () => {
+    if (paste.value) showText({name: 'The pasted text', text: paste.value});
   });
-  drop.addEventListener('dragleave', () => drop.classList.remove('over'));
-  drop.addEventListener('drop', (event) => {
-    event.preventDefault();
-    drop.classList.remove('over');
-    if (state === 'idle') void takeFile(event.dataTransfer?.files[0]);
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) training?.requestCopy();
   });
 }
 
-/** One training from Start to Stop, with everything that can go wrong in it told in the page. */
-async function train(): Promise<void> {
-  showProblem('');
-  gpuFailed = false;
+/** Does what takes a while; whatever goes wrong in it is told in the page. */
+async function busy(next: State, act: () => Promise<void>): Promise<void> {
+  runView.showProblem('');
+  gpuProblem = undefined;
+  work = new AbortController();
+  setState(next);
   try {
-    const settings = readSettings();
-    if (!text) throw new TextProblem('Choose a text file first.');
-    requireLength(text, settings.sizes.context);
-    setState('starting');
-    const backend = await startBackend(backendSelect.value as BackendName, failOnGpu);
-    training = new Training(text, settings, {onStep: showStep, onSample: showSample});
-    clearResults(backend);
-    setState('running', runningSentence(backend, training.model.parameterCount));
-    await training.run();
+    await Promise.race([act(), failureOfGpu(work.signal)]);
   } catch (error) {
-    if (!gpuFailed) showProblem(sentenceFor(error));
+    // What the GPU reports explains the error that comes of it, and may come a little later.
+    await pause(REPORT_DELAY);
+    runView.showProblem(sentenceFor(gpuProblem ?? error));
+    runView.say('');
+    // What was learnt since the last copy is lost.
+    if (training && run) showRun(run);
   }
   training = undefined;
-  setState('idle', element('step', HTMLElement).textContent === '–' ? '' : 'Stopped. All GPU memory is free again.');
-  showMemory();
+  setState('idle');
+  runView.showMemory();
 }
 
-function togglePause(): void {
+function setState(next: State): void {
+  state = next;
+  runView.showState(state, run);
+}
+
+/** Rejects some time after the GPU has failed: on a lost WebGL context, reads never end. */
+function failureOfGpu(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', async () => {
+      if (!gpuProblem) return;
+      await pause(READ_DELAY);
+      reject(gpuProblem);
+    });
+  });
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+function failOnGpu(problem: Problem): void {
+  gpuProblem ??= problem;
+  training?.fail(gpuProblem);
+  work.abort(gpuProblem);
+}
+
+// Text
+
+async function loadSample(): Promise<void> {
+  await takeText(async () => {
+    const response = await fetch('sample.txt').catch(() => undefined);
+    if (!response?.ok) throw new Problem('The sample cannot be loaded. Choose a file or paste a text.');
+    return {name: 'The sample story', text: await response.text()};
+  });
+}
+
+async function takeText(read: () => Promise<TextSource>): Promise<void> {
+  try {
+    showText(await read());
+    element('paste', HTMLTextAreaElement).value = '';
+    runView.showProblem('');
+  } catch (error) {
+    runView.showProblem(sentenceFor(error));
+  }
+}
+
+function showText(chosen: TextSource): void {
+  text = chosen;
+  show('text-name', `${chosen.name}, ${formatBytes(new Blob([chosen.text]).size)}`);
+  element('prompt', HTMLInputElement).value = firstWords(chosen.text);
+}
+
+function firstWords(text: string): string {
+  return text.trim().split(/\s+/, 2).join(' ').slice(0, 30);
+}
+
+// Training
+
+async function start(): Promise<void> {
+  await busy('preparing', async () => {
+    const settings = settingsForm.read();
+    if (!text) throw new Problem('Choose a text first: paste one, choose a file, or use the sample story.');
+    runView.say('Preparing…');
+    await startChosen(settings);
+    const model = await modelOf(settings);
+    await train({format: FORMAT, model, text, settings, progress: noProgress()});
+  });
+}
+
+async function resume(kept: SavedRun): Promise<void> {
+  await busy('preparing', async () => {
+    const {steps, learningRate, prompt, sampleLength, backend} = settingsForm.read();
+    if (steps <= kept.progress.step) {
+      throw new Problem(`All ${formatCount(kept.progress.step)} steps are taken. Raise Steps to go on.`);
+    }
+    const settings = {...kept.settings, steps, learningRate, prompt, sampleLength, backend};
+    settingsForm.fill(settings);
+    runView.say('Preparing…');
+    await startChosen(settings);
+    await train({...kept, settings});
+  });
+}
+
+/** Trains on the active backend until all steps are taken or it is stopped. */
+async function train(begun: SavedRun): Promise<void> {
+  const {settings, model: files} = begun;
+  const {contextLength} = sizesOf(files.artifacts);
+  if (settings.context > contextLength) {
+    throw new Problem(`This model sees at most ${contextLength} tokens. Choose a context of up to ${contextLength}.`);
+  }
+  const progress = structuredClone(begun.progress);
+  const tokenizer = await makeTokenizer(files.tokenizer);
+  const data = await TrainingText.from(begun.text, tokenizer, settings.context);
+  memoryMeter.restart();
+  await withModel(files, settingsForm.variantOf(settings), async (model) => {
+    run = begun;
+    const onChange = () => runView.showProgress(progress, settings.steps);
+    const tokensPerStep = settings.batch * settings.context;
+    training = new Training(model, tokenizer, data, settings, progress, {
+      onStep: (_, secondsPerStep) => {
+        onChange();
+        runView.showPace(progress, settings.steps, secondsPerStep, tokensPerStep);
+      },
+      onHeldOut: onChange,
+      onSample: () => runView.showSamples(progress),
+      onKeep: (snapshot) => keep(begun, snapshot, progress),
+    });
+    onChange();
+    runView.showPace(progress, settings.steps, 0, tokensPerStep);
+    runView.showSamples(progress);
+    setState('running');
+    runView.say(trainingSentence(model, files.name, settings));
+    await training.run(begun.optimizer);
+  });
+  const end = progress.step < settings.steps ? 'Stopped' : 'Done';
+  const kept = isInBrowser ? 'The model is kept in this browser.' : 'Download the model before you leave the page.';
+  runView.say(`${end} after ${formatCount(progress.step)} steps. ${kept}`);
+}
+
+async function keep(begun: SavedRun, {artifacts, optimizer}: Snapshot, progress: SavedRun['progress']): Promise<void> {
+  run = {...begun, model: {...begun.model, artifacts}, optimizer, progress: structuredClone(progress)};
+  offerTuned();
+  try {
+    await keepRun('latest', run);
+    isInBrowser = true;
+    if (state === 'paused') runView.say(`Paused after ${formatCount(progress.step)} steps, and kept in this browser.`);
+  } catch (error) {
+    isInBrowser = false;
+    if (state === 'paused') runView.say(`Paused after ${formatCount(progress.step)} steps.`);
+    runView.showProblem(sentenceFor(error));
+  }
+}
+
+function trainingSentence(model: LayersModel, name: string, {backend}: Settings): string {
+  const weights = trainedVariables(model).reduce((sum, {size}) => sum + size, 0);
+  return (
+    `Training ${formatCount(weights)} weights of “${name}” on ${backendLabels[backend]}. ` +
+    'The first sample and the first step take longest: they compile the GPU’s programs.'
+  );
+}
+
+function pauseOrResume(): void {
   if (state === 'running') {
     training?.pause();
-    setState('paused', 'Paused.');
+    setState('paused');
+    runView.say('Pausing after this step…');
   } else if (state === 'paused') {
     training?.resume();
-    setState('running', 'Training.');
+    setState('running');
+    runView.say('Training goes on.');
+  } else if (state === 'idle' && run) {
+    void resume(run);
   }
 }
 
 function stop(): void {
-  if (state !== 'running' && state !== 'paused') return;
-  setState('stopping', 'Stopping…');
-  training?.stop();
+  work.abort();
+  if (!training) return;
+  setState('stopping');
+  runView.say('Stopping…');
+  training.stop();
 }
 
-/** Ends the training. A failed step often comes with the GPU's failure, which explains it and so is what is shown. */
-function failOnGpu(sentence: string): void {
-  if (!gpuFailed) showProblem(sentence);
-  gpuFailed = true;
-  training?.stop();
-}
-
-function sentenceFor(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return error instanceof TextProblem || error instanceof LossProblem ? message : `Training failed: ${message}`;
-}
-
-function readSettings(): TrainingSettings {
-  const number = (id: string) => element(id, HTMLInputElement).valueAsNumber;
-  const sizes = {context: number('context'), width, heads, hidden};
-  return {sizes, batch: number('batch'), learningRate: number('learning-rate')};
-}
-
-async function loadSample(): Promise<void> {
-  const response = await fetch('sample.txt');
-  if (!response.ok) return;
-  showText({name: 'The sample text', bytes: new Uint8Array(await response.arrayBuffer())});
-}
-
-async function takeFile(file: File | undefined): Promise<void> {
-  if (!file) return;
-  try {
-    showText(await readText(file));
-    showProblem('');
-  } catch (error) {
-    showProblem(sentenceFor(error));
+/** Starts the backend of the settings; where another one runs in its place, the page says so. */
+async function startChosen(settings: Settings): Promise<void> {
+  const chosen = settings.backend;
+  settings.backend = await startBackend(chosen, failOnGpu);
+  if (settings.backend !== chosen) {
+    const [wanted, got] = [backendLabels[chosen], backendLabels[settings.backend]];
+    show('offer', `${wanted} does not start in this browser, so ${got} computes.`);
   }
 }
 
-function showText(chosen: Text): void {
-  text = chosen;
-  show('text-name', `${chosen.name}, ${formatBytes(chosen.bytes.length)}`);
+function modelOf(settings: Settings): Promise<ModelFiles> {
+  if (settings.source === 'tuned' && run) return Promise.resolve(run.model);
+  return chosenModel({...settings, gpt2: settingsForm.gpt2Source()}, (sentence) => runView.say(sentence));
 }
 
-function setState(next: State, sentence = ''): void {
-  state = next;
-  const trains = state === 'running' || state === 'paused';
-  choices.disabled = state !== 'idle';
-  element('start', HTMLButtonElement).disabled = state !== 'idle';
-  element('stop', HTMLButtonElement).disabled = !trains;
-  pauseButton.disabled = !trains;
-  pauseButton.textContent = state === 'paused' ? 'Resume' : 'Pause';
-  show('status', state === 'starting' ? 'Starting…' : sentence);
+async function write(): Promise<void> {
+  await busy('writing', async () => {
+    const settings = settingsForm.read();
+    // Once it has been trained, the chosen model is the trained one.
+    const tuned = run && [run.settings.source, 'tuned'].includes(settings.source) ? run : undefined;
+    runView.say('Preparing…');
+    await startChosen(settings);
+    const files = tuned ? tuned.model : await modelOf(settings);
+    const variant = settingsForm.variantOf(tuned ? tuned.settings : settings);
+    const tokenizer = await makeTokenizer(files.tokenizer);
+    const place = tuned ? 'sample-now' : 'sample-before';
+    await withModel(files, variant, async (model) => {
+      runView.say(`“${files.name}” writes on ${backendLabels[settings.backend]}. Stop ends it.`);
+      const options = {prompt: settings.prompt, maxTokens: settings.sampleLength, signal: work.signal};
+      for await (const written of writeText(model, tokenizer, options)) show(place, written);
+    });
+    if (gpuProblem) throw gpuProblem;
+    runView.say('');
+  });
 }
 
-function runningSentence(backend: BackendName, parameters: number): string {
-  const chosen = backendSelect.value as BackendName;
-  const where = `on ${backendLabels[backend]}`;
-  const training = `Training ${parameters.toLocaleString('en')} parameters ${where}.`;
-  return backend === chosen ? training : `This browser offers no ${backendLabels[chosen]}. ${training}`;
+// Keeping
+
+/** Takes a run that was kept into the page, from where Resume goes on. */
+function showRun(kept: SavedRun): void {
+  run = kept;
+  const {progress, settings} = kept;
+  settingsForm.fill(settings);
+  showText(kept.text);
+  element('prompt', HTMLInputElement).value = settings.prompt;
+  runView.showProgress(progress, settings.steps);
+  runView.showPace(progress, settings.steps, 0, 0);
+  runView.showSamples(progress);
+  offerTuned();
 }
 
-function clearResults(backend: BackendName): void {
-  chart.clear();
-  show('sample', '');
-  show('memory-label', backend === 'cpu' ? 'Memory' : 'GPU memory');
+function offerTuned(): void {
+  if (run) settingsForm.offerTuned(`Fine-tuned: ${run.model.name}`);
 }
 
-function showStep({step, loss, tokensPerSecond}: StepReport): void {
-  chart.add(step, loss);
-  show('loss', loss.toFixed(3));
-  show('step', step.toLocaleString('en'));
-  show('speed', tokensPerSecond > 0 ? Math.round(tokensPerSecond).toLocaleString('en') : '–');
-  showMemory();
+/** After a reload: the training that was kept of itself, and whether a model was saved. */
+async function showKept(): Promise<void> {
+  try {
+    const [latest, saved] = await Promise.all([keptRun('latest'), keptRun('saved')]);
+    element('restore', HTMLButtonElement).disabled = saved === undefined;
+    if (!latest) return;
+    showRun(latest);
+    const {step} = latest.progress;
+    const isDone = step >= latest.settings.steps;
+    const next = isDone ? 'Write with it, or raise Steps and resume.' : 'Resume goes on from there.';
+    runView.say(`A training of this text was kept after ${formatCount(step)} steps. ${next}`);
+  } catch (error) {
+    runView.showProblem(`The browser keeps nothing for this page, so save by Download. ${sentenceFor(error)}`);
+  }
+  setState(state);
 }
 
-function showMemory(): void {
-  show('memory', formatBytes(usedBytes()));
+async function save(): Promise<void> {
+  if (!run) return;
+  try {
+    await keepRun('saved', run);
+    element('restore', HTMLButtonElement).disabled = false;
+    show('keep-status', `Saved after ${formatCount(run.progress.step)} steps.`);
+  } catch (error) {
+    runView.showProblem(sentenceFor(error));
+  }
 }
 
-function showSample(written: string, step: number): void {
-  show('sample', written);
-  show('sample-step', `After ${step.toLocaleString('en')} steps:`);
+async function restore(): Promise<void> {
+  if (state !== 'idle') return;
+  await take(() => keptRun('saved'));
 }
 
-function showProblem(sentence: string): void {
-  show('problem', sentence);
+async function upload(files: File[]): Promise<void> {
+  await take(() => uploadedRun(files));
 }
 
-function formatBytes(bytes: number): string {
-  if (bytes < 1000) return `${bytes} B`;
-  return bytes < 1e6 ? `${(bytes / 1000).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+async function take(read: () => Promise<SavedRun | undefined>): Promise<void> {
+  await busy('preparing', async () => {
+    const found = await read();
+    if (!found) throw new Problem('No model is saved in this browser.');
+    showRun(found);
+    show('keep-status', `Restored “${found.model.name}” after ${formatCount(found.progress.step)} steps.`);
+  });
 }
 
-function show(id: string, words: string): void {
-  element(id, HTMLElement).textContent = words;
+function exportCsv(): void {
+  if (!run) return;
+  const {losses, heldOut} = run.progress;
+  const held = new Map(heldOut.map(({step, loss}) => [step, loss]));
+  const rows = [undefined, ...losses].map((loss, step) => [step, loss ?? '', held.get(step) ?? ''].join(','));
+  download('loss.csv', new Blob([['step,training loss,held-out loss', ...rows].join('\n'), '\n'], {type: 'text/csv'}));
 }
 
-function element<T extends HTMLElement>(id: string, type: new () => T): T {
-  const found = document.getElementById(id);
-  if (!(found instanceof type)) throw new Error(`The page has no ${type.name} '${id}'.`);
-  return found;
+// Comparing
+
+async function compare(): Promise<void> {
+  await busy('comparing', async () => {
+    const settings = settingsForm.read();
+    await startChosen(settings);
+    const sizes = settings.source === 'new' ? newSizes[settings.size] : sizesOf((await modelOf(settings)).artifacts);
+    await showComparison(sizes, settings.backend, work.signal);
+    if (gpuProblem) throw gpuProblem;
+  });
 }

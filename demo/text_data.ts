@@ -1,63 +1,112 @@
-/** Text as the model sees it: bytes, checked to be text at all, and cut into random windows for training. */
+/** The text to learn: read from a file, checked, and cut into batches for training and for the held-out loss. */
+import {randomIntegers} from '../bench/page/random_values.js';
 import * as tf from '../src/tf.js';
+import {formatCount} from './dom.js';
+import {Problem} from './problem.js';
+import type {TextTokenizer} from './tokenizer.js';
 
-/** Tokens are bytes, so that any file and any language works without a vocabulary of its own. */
-export const vocabularySize = 256;
-
-/** What a person can do something about; its message is a plain sentence for the page. */
-export class TextProblem extends Error {}
-
-export interface Text {
+export interface TextSource {
   name: string;
-  bytes: Uint8Array;
+  text: string;
 }
 
-/** Inputs and targets of one training step, both int32 [batch, context]; the targets are one byte ahead. */
+/** Inputs and targets, both int32 [batch, sequence]; the targets are one token ahead. */
 export interface Batch {
-  tokens: tf.Tensor2D;
+  inputs: tf.Tensor2D;
   targets: tf.Tensor2D;
 }
 
+/** The share of a text, at its end, that is not trained on. */
+const HELD_OUT_SHARE = 0.1;
+/** The least of it that gives a loss worth drawing. */
+const LEAST_HELD_OUT = 16;
+/** The most stretches of text in the held-out loss, and the most batches. */
+const HELD_OUT_STRETCHES = 8;
+const HELD_OUT_BATCHES = 2;
 /** Control characters that a text may hold: tab, line feed, form feed and carriage return. */
-const textControls = new Set([9, 10, 12, 13]);
-/** How much of a file is looked at, and how many odd bytes it may hold there and still be a text. */
-const probeLength = 100_000;
-const oddShare = 0.01;
+const TEXT_CONTROLS = new Set([9, 10, 12, 13]);
+/** How much of a file is looked at, and how many odd characters it may hold there and still be a text. */
+const PROBE_LENGTH = 100_000;
+const ODD_SHARE = 0.01;
 
-export async function readText(file: File): Promise<Text> {
-  const text = {name: file.name, bytes: new Uint8Array(await file.arrayBuffer())};
-  if (!looksLikeText(text.bytes)) {
-    throw new TextProblem(`“${file.name}” does not look like a text file. Choose a plain text, saved as UTF-8.`);
+/** @throws Problem if the file is empty or no text. */
+export async function readTextFile(file: File): Promise<TextSource> {
+  if (file.size === 0) throw new Problem(`“${file.name}” is empty. Choose a file that has text in it.`);
+  const text = decode(new Uint8Array(await file.arrayBuffer()));
+  if (text === undefined || !looksLikeText(text)) {
+    throw new Problem(`“${file.name}” does not look like a text file. Choose a plain text, saved as UTF-8.`);
   }
-  return text;
+  return {name: file.name, text};
 }
 
-/** Throws where the text is too short to cut a window and its target from it. */
-export function requireLength(text: Text, context: number): void {
-  const needed = context + 1;
-  if (text.bytes.length >= needed) return;
-  throw new TextProblem(
-    `“${text.name}” is too short: it has ${text.bytes.length} bytes, and a context of ${context} needs at least ${needed}.`,
-  );
+/** UTF-8, or UTF-16 where the file begins by saying so; undefined where it is neither. */
+function decode(bytes: Uint8Array): string | undefined {
+  const utf16 = {'255,254': 'utf-16le', '254,255': 'utf-16be'}[String(bytes.subarray(0, 2))];
+  try {
+    return new TextDecoder(utf16 ?? 'utf-8', {fatal: true}).decode(bytes);
+  } catch {
+    return undefined;
+  }
 }
 
-/** Windows that begin at random places of the text. */
-export function randomBatch({bytes}: Text, batch: number, context: number): Batch {
-  const tokens = new Int32Array(batch * context);
-  const targets = new Int32Array(batch * context);
-  for (let row = 0; row < batch; row++) {
-    const start = Math.floor(Math.random() * (bytes.length - context));
-    tokens.set(bytes.subarray(start, start + context), row * context);
-    targets.set(bytes.subarray(start + 1, start + context + 1), row * context);
+function looksLikeText(text: string): boolean {
+  const probe = text.slice(0, PROBE_LENGTH);
+  let odd = 0;
+  for (let i = 0; i < probe.length; i++) {
+    const code = probe.charCodeAt(i);
+    if (code < 32 && !TEXT_CONTROLS.has(code)) odd++;
   }
-  return {
-    tokens: tf.tensor2d(tokens, [batch, context], 'int32'),
-    targets: tf.tensor2d(targets, [batch, context], 'int32'),
+  return odd <= probe.length * ODD_SHARE;
+}
+
+/** A text as a model sees it. */
+export class TrainingText {
+  private constructor(
+    private readonly trained: Int32Array,
+    private readonly heldOut: Int32Array,
+    private readonly context: number,
+  ) {}
+
+  /** @throws Problem if the text is too short for the context. */
+  static async from(source: TextSource, tokenizer: TextTokenizer, context: number): Promise<TrainingText> {
+    const tokens = await tokenizer.encode(source.text);
+    const heldOutLength = Math.max(LEAST_HELD_OUT, Math.floor(tokens.length * HELD_OUT_SHARE));
+    const needed = context + 1 + Math.max(LEAST_HELD_OUT, Math.ceil((context + 1) * HELD_OUT_SHARE));
+    if (tokens.length < needed) {
+      const {unit} = tokenizer;
+      throw new Problem(
+        `“${source.name}” is too short: it has ${formatCount(tokens.length)} ${unit}s, and a context of ${context} ` +
+          `needs at least ${formatCount(needed)}. Choose a longer text or a smaller context.`,
+      );
+    }
+    const end = tokens.length - heldOutLength;
+    return new TrainingText(tokens.subarray(0, end), tokens.subarray(end), context);
+  }
+
+  /** Stretches from random places, the same for the same step. */
+  batch(step: number, size: number): Batch {
+    const places = randomIntegers(step, size, this.trained.length - this.context);
+    return batchOf(this.trained, places, this.context);
+  }
+
+  /** Always the same stretches, of up to the context, in batches of at most `size`. */
+  *heldOutBatches(size: number): Generator<Batch> {
+    const length = Math.min(this.context, this.heldOut.length - 1);
+    const last = this.heldOut.length - 1 - length;
+    const most = Math.min(HELD_OUT_STRETCHES, HELD_OUT_BATCHES * size);
+    const count = Math.min(most, last + 1, Math.ceil(this.heldOut.length / length));
+    const places = Array.from({length: count}, (_, i) => Math.round((i * last) / Math.max(1, count - 1)));
+    for (let i = 0; i < count; i += size) yield batchOf(this.heldOut, places.slice(i, i + size), length);
+  }
+}
+
+function batchOf(tokens: Int32Array, places: number[], length: number): Batch {
+  const stack = (offset: number) => {
+    const values = new Int32Array(places.length * length);
+    for (const [row, place] of places.entries()) {
+      values.set(tokens.subarray(place + offset, place + offset + length), row * length);
+    }
+    return tf.tensor2d(values, [places.length, length], 'int32');
   };
-}
-
-function looksLikeText(bytes: Uint8Array): boolean {
-  const probe = bytes.subarray(0, probeLength);
-  const odd = probe.reduce((count, byte) => count + (byte < 32 && !textControls.has(byte) ? 1 : 0), 0);
-  return odd <= probe.length * oddShare;
+  return {inputs: stack(0), targets: stack(1)};
 }

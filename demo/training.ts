@@ -1,77 +1,129 @@
-/** The training loop: steps of Adam on random windows of a text, with a sample of the model's writing now and then. */
+/** The training loop: steps of Adam, and now and then the held-out loss, a sample of writing and a copy to keep. */
 import * as tf from '../src/tf.js';
-import {generate} from './generation.js';
-import {AttentionModel, type ModelSizes} from './model.js';
-import {randomBatch, requireLength, type Text} from './text_data.js';
+import {pageTurn} from './dom.js';
+import {type Artifacts, artifactsOf, trainedVariables} from './language_model.js';
+import {Problem} from './problem.js';
+import type {Batch, TrainingText} from './text_data.js';
+import type {TextTokenizer} from './tokenizer.js';
+import {writeText} from './writing.js';
 
 export interface TrainingSettings {
-  sizes: ModelSizes;
   batch: number;
+  context: number;
   learningRate: number;
+  steps: number;
+  /** What the samples continue. */
+  prompt: string;
+  /** The most tokens that a sample adds. */
+  sampleLength: number;
 }
 
-export interface StepReport {
-  /** Counted from 1. */
+export interface HeldOutLoss {
+  /** Steps taken before it was measured. */
   step: number;
   loss: number;
-  tokensPerSecond: number;
+}
+
+/** How far a training is, and all that it has shown; plain data, so that it can be kept. */
+export interface Progress {
+  /** Steps taken. */
+  step: number;
+  /** Of each step. */
+  losses: number[];
+  heldOut: HeldOutLoss[];
+  /** What the model wrote before the first step. */
+  before: string;
+  /** What it wrote last, and after how many steps. */
+  now: string;
+  nowStep: number;
+}
+
+export function noProgress(): Progress {
+  return {step: 0, losses: [], heldOut: [], before: '', now: '', nowStep: 0};
+}
+
+/** State of Adam, by the names of its tensors. */
+export type OptimizerState = {name: string; shape: number[]; values: Float32Array | Int32Array}[];
+
+export interface Snapshot {
+  artifacts: Artifacts;
+  optimizer: OptimizerState;
 }
 
 export interface TrainingObserver {
-  onStep(report: StepReport): void;
-  /** A sample of the model's writing as it grows, and the step after which it is written. */
-  onSample(text: string, step: number): void;
+  /** A step was taken; `secondsPerStep` is 0 while that is not known. */
+  onStep(progress: Progress, secondsPerStep: number): void;
+  onHeldOut(progress: Progress): void;
+  /** A sample has grown. */
+  onSample(progress: Progress): void;
+  /** Keeps a copy, so that the training can go on from here another time. */
+  onKeep(snapshot: Snapshot, progress: Progress): Promise<void>;
 }
 
-/** Training time between two samples, so that writing takes a small share of any GPU's time. */
-const secondsPerSample = 10;
-const sampleLength = 160;
-const promptLength = 16;
-const temperature = 0.8;
-/** How much the latest step counts in the tokens per second that are shown. */
-const speedMemory = 0.1;
-
-export class LossProblem extends Error {}
+/** Seconds of training between two samples, and those that one may take. */
+const SECONDS_PER_SAMPLE = 30;
+const SAMPLE_SECONDS = 8;
+/** How many times the held-out loss is measured. */
+const HELD_OUT_TIMES = 10;
+const SECONDS_PER_COPY = 20;
+/** How much longer training goes on than the last copy took. */
+const COPY_SHARE = 20;
+/** How much the latest step counts in the time per step that is shown. */
+const SPEED_MEMORY = 0.1;
 
 export class Training {
-  readonly model: AttentionModel;
   private readonly optimizer: tf.AdamOptimizer;
+  private readonly variables: tf.Variable[];
+  private readonly writing = new AbortController();
   private stopped = false;
+  private failure: Problem | undefined;
   /** Present while paused; settles on resume. */
   private gate: {opened: Promise<void>; open: () => void} | undefined;
-  private tokensPerSecond = 0;
-  private nextSample = performance.now() + secondsPerSample * 1000;
+  private secondsPerStep = 0;
+  private stepsTimed = 0;
+  private copyWanted = false;
+  private nextCopy = 0;
+  private nextSample = 0;
 
-  /** Throws `TextProblem` where the text is too short. */
+  /** @param progress is changed as training goes on. */
   constructor(
-    private readonly text: Text,
+    private readonly model: tf.LayersModel,
+    private readonly tokenizer: TextTokenizer,
+    private readonly text: TrainingText,
     private readonly settings: TrainingSettings,
+    readonly progress: Progress,
     private readonly observer: TrainingObserver,
   ) {
-    requireLength(text, settings.sizes.context);
-    this.model = new AttentionModel(settings.sizes);
     this.optimizer = tf.train.adam(settings.learningRate);
+    this.variables = trainedVariables(model);
   }
 
-  /** Trains until stopped, then frees everything. Rejects if a step fails, and frees everything then too. */
-  async run(): Promise<void> {
+  /**
+   * Trains until all steps are taken or it is stopped, and keeps a copy then. The model stays, all else is freed.
+   *
+   * @param state of Adam, where a training goes on.
+   * @throws Problem if the loss is no number any more, or the one given to `fail`.
+   */
+  async run(state: OptimizerState | undefined): Promise<void> {
+    const {progress} = this;
     try {
-      for (let step = 1; !this.stopped; step++) {
-        const report = await this.timedStep(step);
-        this.observer.onStep(report);
-        if (!Number.isFinite(report.loss)) {
-          throw new LossProblem('The loss is no longer a number. Start again with a lower learning rate.');
-        }
-        if (performance.now() > this.nextSample) await this.writeSample(step);
-        await this.gate?.opened;
-        await pageTurn();
+      if (state) await this.restoreOptimizer(state);
+      if (progress.step === 0) await this.begin();
+      this.nextCopy = performance.now() + SECONDS_PER_COPY * 1000;
+      this.nextSample = performance.now() + SECONDS_PER_SAMPLE * 1000;
+      while (progress.step < this.settings.steps && !this.stopped) {
+        await this.takeStep();
+        await this.lookAround();
+        await this.rest();
       }
+      this.throwFailure();
+      if (this.stopped) await this.keep();
     } finally {
-      this.model.dispose();
       this.optimizer.dispose();
     }
   }
 
+  /** Before it rests, it keeps a copy. */
   pause(): void {
     if (this.gate) return;
     let open = () => {};
@@ -89,44 +141,145 @@ export class Training {
   /** `run` resolves soon after. */
   stop(): void {
     this.stopped = true;
+    this.writing.abort();
     this.resume();
   }
 
-  private async timedStep(step: number): Promise<StepReport> {
-    const {batch, sizes} = this.settings;
-    const start = performance.now();
-    const loss = await this.step();
-    const speed = (batch * sizes.context * 1000) / (performance.now() - start);
-    // The first step compiles the GPU programs, so it says nothing about the speed of the others.
-    if (step > 1) this.tokensPerSecond += (speed - this.tokensPerSecond) * (step === 2 ? 1 : speedMemory);
-    return {step, loss, tokensPerSecond: this.tokensPerSecond};
+  /** `run` rejects soon after, and keeps nothing: what lies on the GPU means nothing any more. */
+  fail(problem: Problem): void {
+    this.failure ??= problem;
+    this.stop();
   }
 
-  private async step(): Promise<number> {
-    const {batch, sizes} = this.settings;
-    const loss = tf.tidy(() => {
-      const {tokens, targets} = randomBatch(this.text, batch, sizes.context);
-      return this.optimizer.minimize(() => this.model.loss(tokens, targets), true, this.model.variables) as tf.Scalar;
+  /** A copy will be kept after the step that is under way. */
+  requestCopy(): void {
+    this.copyWanted = true;
+  }
+
+  private async begin(): Promise<void> {
+    await this.writeSample((text) => {
+      this.progress.before = text;
     });
-    const [value] = await loss.data();
-    loss.dispose();
-    return value;
+    if (!this.stopped) await this.measureHeldOut();
   }
 
-  private async writeSample(step: number): Promise<void> {
-    const {bytes} = this.text;
-    const start = Math.floor(Math.random() * Math.max(1, bytes.length - promptLength));
-    const prompt = bytes.subarray(start, start + promptLength);
-    for await (const written of generate(this.model, {prompt, length: sampleLength, temperature})) {
-      this.observer.onSample(written, step);
-      await this.gate?.opened;
-      if (this.stopped) break;
+  private async takeStep(): Promise<void> {
+    const {progress} = this;
+    const {batch} = this.settings;
+    const start = performance.now();
+    const loss = tf.tidy(() => {
+      const stretches = this.text.batch(progress.step, batch);
+      return this.optimizer.minimize(() => this.lossOf(stretches), true, this.variables) as tf.Scalar;
+    });
+    const value = await lossValue(loss);
+    this.throwFailure();
+    if (!Number.isFinite(value)) {
+      throw new Problem('The loss is no longer a number. Lower the learning rate and press Resume or Start.');
     }
-    this.nextSample = performance.now() + secondsPerSample * 1000;
+    progress.step++;
+    progress.losses.push(value);
+    this.noteSpeed((performance.now() - start) / 1000);
+    this.observer.onStep(progress, this.secondsPerStep);
+  }
+
+  private noteSpeed(seconds: number): void {
+    this.stepsTimed++;
+    // The first step compiles the GPU programs, so it says nothing about the speed of the others.
+    if (this.stepsTimed === 1) return;
+    this.secondsPerStep += (seconds - this.secondsPerStep) * (this.stepsTimed === 2 ? 1 : SPEED_MEMORY);
+  }
+
+  /** What is due after a step. */
+  private async lookAround(): Promise<void> {
+    const {step} = this.progress;
+    const {steps} = this.settings;
+    const isLast = step === steps;
+    if (isLast || step % Math.max(1, Math.round(steps / HELD_OUT_TIMES)) === 0) await this.measureHeldOut();
+    if (this.stopped) return;
+    if (isLast || performance.now() > this.nextSample) {
+      this.progress.nowStep = step;
+      await this.writeSample((text) => {
+        this.progress.now = text;
+      });
+      this.nextSample = performance.now() + SECONDS_PER_SAMPLE * 1000;
+    }
+    if (isLast || this.copyWanted || performance.now() > this.nextCopy) await this.keep();
+  }
+
+  private async rest(): Promise<void> {
+    if (this.gate) {
+      await this.keep();
+      await this.gate?.opened;
+    }
+    await pageTurn();
+  }
+
+  private async measureHeldOut(): Promise<void> {
+    let sum = 0;
+    let stretches = 0;
+    for (const batch of this.text.heldOutBatches(this.settings.batch)) {
+      const [count] = batch.inputs.shape;
+      const loss = tf.tidy(() => this.lossOf(batch));
+      tf.dispose([batch.inputs, batch.targets]);
+      sum += (await lossValue(loss)) * count;
+      stretches += count;
+    }
+    this.throwFailure();
+    this.progress.heldOut.push({step: this.progress.step, loss: sum / stretches});
+    this.observer.onHeldOut(this.progress);
+  }
+
+  private async writeSample(take: (text: string) => void): Promise<void> {
+    const {prompt, sampleLength: maxTokens} = this.settings;
+    const options = {prompt, maxTokens, seconds: SAMPLE_SECONDS, signal: this.writing.signal};
+    for await (const text of writeText(this.model, this.tokenizer, options)) {
+      this.throwFailure();
+      take(text);
+      this.observer.onSample(this.progress);
+    }
+    this.throwFailure();
+  }
+
+  private async keep(): Promise<void> {
+    const start = performance.now();
+    this.copyWanted = false;
+    const snapshot = {artifacts: await artifactsOf(this.model), optimizer: await this.optimizerState()};
+    this.throwFailure();
+    await this.observer.onKeep(snapshot, this.progress);
+    const took = performance.now() - start;
+    this.nextCopy = performance.now() + Math.max(SECONDS_PER_COPY * 1000, COPY_SHARE * took);
+  }
+
+  private async optimizerState(): Promise<OptimizerState> {
+    const [iterations, ...moments] = await this.optimizer.getWeights();
+    const state: OptimizerState = [];
+    for (const {name, tensor} of [iterations, ...moments]) {
+      state.push({name, shape: tensor.shape, values: (await tensor.data()) as Float32Array | Int32Array});
+    }
+    iterations.tensor.dispose();
+    return state;
+  }
+
+  private async restoreOptimizer(state: OptimizerState): Promise<void> {
+    const tensors = state.map(({name, shape, values}) => {
+      const dtype = values instanceof Int32Array ? 'int32' : 'float32';
+      return {name, tensor: tf.tensor(values, shape, dtype)};
+    });
+    await this.optimizer.setWeights(tensors);
+    tf.dispose(tensors.map(({tensor}) => tensor));
+  }
+
+  private lossOf({inputs, targets}: Batch): tf.Scalar {
+    return tf.languageModelLoss(targets, this.model.apply(inputs) as tf.Tensor);
+  }
+
+  private throwFailure(): void {
+    if (this.failure) throw this.failure;
   }
 }
 
-/** Lets the page draw and answer between two steps; a timer, because frames stop in a hidden tab. */
-function pageTurn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve));
+async function lossValue(loss: tf.Scalar): Promise<number> {
+  const [value] = await loss.data();
+  loss.dispose();
+  return value;
 }

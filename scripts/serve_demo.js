@@ -1,38 +1,37 @@
 /** `npm start`: builds the demo page, serves it, and prints its address. PORT chooses the port; by default a free one. */
 import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
-import {context} from 'esbuild';
+import {build, preview} from 'vite';
 
-const demo = join(dirname(fileURLToPath(import.meta.url)), '../demo');
+const root = join(dirname(fileURLToPath(import.meta.url)), '../demo');
+
+/** @type {import('vite').InlineConfig} */
+const config = {
+  root,
+  // Relative, so that the built page works in any folder of any server.
+  base: './',
+  configFile: false,
+  logLevel: 'warn',
+  define: {global: 'globalThis'},
+  // tfjs's packages put a CommonJS bundle first.
+  resolve: {mainFields: ['module', 'browser', 'main']},
+  build: {outDir: 'dist', emptyOutDir: true, target: 'es2022', chunkSizeWarningLimit: 4000},
+};
 
 /**
- * Serves the page until `close` is called; it is rebuilt when its sources have changed and it is loaded again.
+ * Serves the built page until `close` is called.
  *
  * @param {number} [port] by default any free port
  * @returns {Promise<{url: string, close: () => Promise<void>}>}
  */
 export async function serveDemo(port) {
-  const builder = await context({
-    entryPoints: [join(demo, 'page.ts')],
-    outdir: demo,
-    bundle: true,
-    write: false,
-    format: 'iife',
-    target: 'es2022',
-    minify: true,
-    // tfjs's packages put a CommonJS bundle first.
-    mainFields: ['module', 'browser', 'main'],
-    define: {global: 'globalThis'},
-    logLevel: 'warning',
+  await build(config);
+  const server = await preview({
+    ...config,
+    preview: {host: 'localhost', port: port ?? 0, strictPort: port !== undefined},
   });
-  try {
-    await builder.rebuild();
-    const server = await builder.serve({servedir: demo, host: '127.0.0.1', port});
-    return {url: `http://localhost:${server.port}/`, close: () => builder.dispose()};
-  } catch (error) {
-    await builder.dispose();
-    throw error;
-  }
+  const address = server.httpServer.address();
+  return {url: `http://localhost:${address.port}/`, close: () => server.close()};
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

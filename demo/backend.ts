@@ -1,0 +1,86 @@
+/** Starts the backend that the person chose, and tells when its GPU fails. */
+import '@tensorflow/tfjs-backend-webgpu';
+import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
+import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
+import * as tf from '../src/tf.js';
+import {MemoryMeter} from './memory_meter.js';
+import {outOfMemory, Problem} from './problem.js';
+
+export const backendLabels = {webgpu: 'WebGPU', webgl: 'WebGL', cpu: 'CPU'} as const;
+export type BackendName = keyof typeof backendLabels;
+
+/** Told of a failure of the GPU, after which the numbers on it mean nothing. */
+export type FailureListener = (problem: Problem) => void;
+
+/** What this browser offers. */
+export interface Offer {
+  webgpu: boolean;
+  webgl: boolean;
+  /** Whether the GPU is a program on the processor, and so about a thousand times slower. */
+  software: boolean;
+}
+
+export const memoryMeter = new MemoryMeter();
+
+/** Who is told now; one device serves many trainings. */
+let listener: FailureListener = () => {};
+const watched = new WeakSet<object>();
+/** The WebGL backend whose context was lost. */
+let lostWebgl: tf.KernelBackend | undefined;
+
+const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
+
+export async function offerOfBrowser(): Promise<Offer> {
+  const gl = document.createElement('canvas').getContext('webgl2');
+  const names = gl?.getExtension('WEBGL_debug_renderer_info');
+  const renderer = gl ? String(gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER)) : '';
+  const adapter = await navigator.gpu?.requestAdapter({powerPreference: 'high-performance'}).catch(() => null);
+  const info = adapter?.info;
+  const described = info ? `${info.vendor} ${info.architecture} ${info.device} ${info.description}` : renderer;
+  return {webgpu: Boolean(adapter), webgl: Boolean(gl), software: SOFTWARE.test(described)};
+}
+
+/** Makes the backend the active one, or where it cannot run here the next best; resolves to the one that runs. */
+export async function startBackend(preferred: BackendName, onFailure: FailureListener): Promise<BackendName> {
+  listener = onFailure;
+  // Without it tfjs refuses a WebGL that is drawn in software; slow, but it works.
+  tf.env().set('SOFTWARE_WEBGL_ENABLED', true);
+  if (lostWebgl) restartWebgl();
+  const name = await tf.registerFlashBackend({preferred, onDeviceLost: ({message}) => listener(lost(message))});
+  const backend = tf.backend();
+  if (!watched.has(backend)) {
+    watched.add(backend);
+    memoryMeter.watch(backend);
+    if (name === 'webgpu') watchWebgpu(backend as WebGPUBackend);
+    if (name === 'webgl') watchWebgl(backend as MathBackendWebGL);
+  }
+  return name;
+}
+
+function lost(message: string): Problem {
+  const why = message ? ` (${message.replace(/\.$/, '')})` : '';
+  return new Problem(`The GPU was lost${why}. Press Resume to go on from what was kept, or choose another backend.`);
+}
+
+/** WebGPU does not throw on errors; after one, the numbers that come back mean nothing. */
+function watchWebgpu({device}: WebGPUBackend): void {
+  device.addEventListener('uncapturederror', ({error}) => {
+    const full = error instanceof GPUOutOfMemoryError;
+    listener(new Problem(full ? outOfMemory : `The GPU reported an error: ${error.message}`));
+  });
+}
+
+function watchWebgl(backend: MathBackendWebGL): void {
+  backend.getGPGPUContext().gl.canvas.addEventListener('webglcontextlost', () => {
+    lostWebgl = backend;
+    listener(lost('the browser took the WebGL context away'));
+  });
+}
+
+/** A lost context never comes back; tfjs makes a new one for a new backend. */
+function restartWebgl(): void {
+  const factory = tf.findBackendFactory('webgl');
+  tf.removeBackend('webgl');
+  tf.registerBackend('webgl', factory, 2);
+  lostWebgl = undefined;
+}

@@ -1,0 +1,138 @@
+/** Training steps with flash and with standard attention at a growing context: their time, and their memory. */
+import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
+import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
+import {randomIntegers} from '../bench/page/random_values.js';
+import * as tf from '../src/tf.js';
+import {type BackendName, memoryMeter} from './backend.js';
+import {formatBytes, pageTurn} from './dom.js';
+import {trainedVariables} from './language_model.js';
+import {outOfMemory, reasonOf} from './problem.js';
+
+export interface ComparedSizes {
+  layers: number;
+  heads: number;
+  width: number;
+}
+
+export type Contender = 'flash' | 'standard';
+
+/** What came of steps of one kind at one context. */
+export interface ComparisonPoint {
+  contender: Contender;
+  context: number;
+  seconds?: number;
+  /** The most that was in use during a step, above what was before the model was made. */
+  bytes?: number;
+  /** Why it does not run; a short sentence. */
+  failure?: string;
+}
+
+const FIRST_CONTEXT = 64;
+const LAST_CONTEXT = 16384;
+const TIMED_STEPS = 2;
+/** Seconds of a step beyond which the next, longer one is not taken. */
+const PATIENCE = 4;
+const VOCABULARY = 256;
+
+/** Yields a point for each contender and context, until both have failed or have become too slow here. */
+export async function* compareAttention(
+  sizes: ComparedSizes,
+  backend: BackendName,
+  signal: AbortSignal,
+): AsyncGenerator<ComparisonPoint> {
+  const going = new Set<Contender>(['flash', 'standard']);
+  for (let context = FIRST_CONTEXT; context <= LAST_CONTEXT && going.size > 0; context *= 2) {
+    for (const contender of [...going]) {
+      const point = await measure(contender, context, sizes, backend, signal);
+      if (signal.aborted) return;
+      yield point;
+      if (point.failure !== undefined || (point.seconds ?? 0) > PATIENCE) going.delete(contender);
+    }
+  }
+}
+
+async function measure(
+  contender: Contender,
+  context: number,
+  sizes: ComparedSizes,
+  backend: BackendName,
+  signal: AbortSignal,
+): Promise<ComparisonPoint> {
+  const tooLarge = contender === 'standard' ? scoresDoNotFit(context, sizes.heads, backend) : undefined;
+  if (tooLarge) return {contender, context, failure: tooLarge};
+  const errors = new ErrorScopes(backend);
+  try {
+    const figures = await timeSteps(contender, context, sizes, signal);
+    const failure = await errors.close();
+    return failure ? {contender, context, failure} : {contender, context, ...figures};
+  } catch (error) {
+    return {contender, context, failure: (await errors.close()) ?? reasonOf(error)};
+  }
+}
+
+async function timeSteps(contender: Contender, context: number, sizes: ComparedSizes, signal: AbortSignal) {
+  memoryMeter.restart();
+  const before = memoryMeter.peakBytes;
+  const options = {contextLength: context, vocabSize: VOCABULARY, position: 'rotary', seed: 1} as const;
+  const model = tf.gpt({...sizes, ...options, attention: contender});
+  const optimizer = tf.train.adam(1e-4);
+  const variables = trainedVariables(model);
+  const inputs = tf.tensor2d(randomIntegers(1, context, VOCABULARY), [1, context], 'int32');
+  const step = async () => {
+    const loss = tf.tidy(() => {
+      const lossOf = () => tf.languageModelLoss(inputs, model.apply(inputs) as tf.Tensor);
+      return optimizer.minimize(lossOf, true, variables) as tf.Scalar;
+    });
+    await loss.data();
+    loss.dispose();
+    await pageTurn();
+  };
+  try {
+    // The first step compiles the GPU programs.
+    await step();
+    const start = performance.now();
+    for (let i = 0; i < TIMED_STEPS && !signal.aborted; i++) await step();
+    return {seconds: (performance.now() - start) / 1000 / TIMED_STEPS, bytes: memoryMeter.peakBytes - before};
+  } finally {
+    optimizer.dispose();
+    inputs.dispose();
+    model.dispose();
+  }
+}
+
+/** Why the score matrix [1, H, S, S] cannot be on this GPU, which would refuse it in silence. */
+function scoresDoNotFit(context: number, heads: number, backend: BackendName): string | undefined {
+  const elements = heads * context ** 2;
+  if (backend === 'webgpu') {
+    const {maxStorageBufferBindingSize: limit} = (tf.backend() as WebGPUBackend).device.limits;
+    if (4 * elements <= limit) return undefined;
+    return `Its score matrix of ${formatBytes(4 * elements)} is more than a buffer of this GPU holds.`;
+  }
+  if (backend === 'webgl') {
+    const {gl} = (tf.backend() as MathBackendWebGL).getGPGPUContext();
+    const limit = 4 * gl.getParameter(gl.MAX_TEXTURE_SIZE) ** 2;
+    if (elements <= limit) return undefined;
+    return `Its score matrix of ${formatBytes(4 * elements)} is more than a texture of this GPU holds.`;
+  }
+  return undefined;
+}
+
+/** Catches what WebGPU reports while it is open, which then does not count as a failure of the page. */
+class ErrorScopes {
+  private readonly device: GPUDevice | undefined;
+
+  constructor(backend: BackendName) {
+    if (backend !== 'webgpu') return;
+    this.device = (tf.backend() as WebGPUBackend).device;
+    this.device.pushErrorScope('out-of-memory');
+    this.device.pushErrorScope('validation');
+  }
+
+  /** @returns what was reported, in a sentence. */
+  async close(): Promise<string | undefined> {
+    if (!this.device) return undefined;
+    const [validation, memory] = await Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
+    if (memory) return outOfMemory;
+    return validation ? `The GPU refuses it: ${validation.message.split('\n')[0]}` : undefined;
+  }
+}

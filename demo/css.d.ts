@@ -1,2 +1,0 @@
-/** esbuild gathers imported style sheets into page.css; to TypeScript they are modules without exports. */
-declare module '*.css';
