@@ -1,6 +1,6 @@
 /** The command line of the pretraining. */
 import {parseArgs} from 'node:util';
-import type {Settings} from './pretraining.js';
+import {MLP_KINDS, type Settings} from './pretraining.js';
 
 export interface Options {
   settings: Settings;
@@ -12,6 +12,7 @@ export interface Options {
 export const usage = `Usage: npm run pretrain -- [options]
 
   --layers n, --heads n, --width n   of the model: 4, 4, 256
+  --mlp kind         of the feed-forward nets: dense, pixelfly or monarch; dense
   --context n        bytes that the model sees, and that it is trained on at once: 1024
   --batch n          stretches of text in a step: 32
   --steps n          6000
@@ -33,6 +34,7 @@ export function readOptions(args: string[]): Options | 'help' {
       layers: text('4'),
       heads: text('4'),
       width: text('256'),
+      mlp: text('dense'),
       context: text('1024'),
       batch: text('32'),
       steps: text('6000'),
@@ -47,6 +49,7 @@ export function readOptions(args: string[]): Options | 'help' {
     layers: count('layers', values.layers),
     heads: count('heads', values.heads),
     width: count('width', values.width),
+    mlp: mlpKind(values.mlp),
     context: count('context', values.context),
     batch: count('batch', values.batch),
     steps: count('steps', values.steps),
@@ -54,6 +57,12 @@ export function readOptions(args: string[]): Options | 'help' {
     minutes: values.minutes === undefined ? undefined : positive('minutes', values.minutes),
   };
   return {settings, out: values.out, allowSoftware: values['allow-software']};
+}
+
+function mlpKind(text: string): Settings['mlp'] {
+  const kind = MLP_KINDS.find((name) => name === text);
+  if (!kind) throw new Error(`--mlp takes one of ${MLP_KINDS.join(', ')}, not '${text}'.`);
+  return kind;
 }
 
 function count(option: string, text: string): number {

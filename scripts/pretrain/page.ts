@@ -27,11 +27,12 @@ const SAMPLE_LENGTH = 200;
 async function pretrain({settings, sha256, libraryVersion}: Assignment): Promise<void> {
   const text = await readText(settings);
   const backend = await openBackend('webgpu', false);
-  const {layers, heads, width, context, batch, steps} = settings;
+  const {layers, heads, width, mlp, context, batch, steps} = settings;
   const config = {
     layers,
     heads,
     width,
+    mlp,
     contextLength: context,
     vocabSize: 256,
     position: 'rotary' as const,

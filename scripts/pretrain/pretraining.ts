@@ -1,10 +1,13 @@
 /** What the page of the pretraining and the program that drives it say to each other. */
 
+export const MLP_KINDS = ['dense', 'pixelfly', 'monarch'] as const;
+
 /** Of the model and its training. */
 export interface Settings {
   layers: number;
   heads: number;
   width: number;
+  mlp: (typeof MLP_KINDS)[number];
   /** Longest text that the model sees, and the length of what it is trained on, in bytes. */
   context: number;
   batch: number;
