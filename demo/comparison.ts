@@ -75,7 +75,7 @@ async function timeSteps(contender: Contender, context: number, sizes: ComparedS
   const before = memoryMeter.peakBytes;
   const options = {contextLength: context, vocabSize: VOCABULARY, position: 'rotary', seed: 1} as const;
   const model = tf.gpt({...sizes, ...options, attention: contender});
-  const optimizer = tf.train.adam(1e-4);
+  const optimizer = tf.fusedAdam(1e-4);
   const variables = trainedVariables(model);
   const inputs = tf.tensor2d(randomIntegers(1, context, VOCABULARY), [1, context], 'int32');
   const step = async () => {

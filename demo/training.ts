@@ -94,7 +94,7 @@ export class Training {
     readonly progress: Progress,
     private readonly observer: TrainingObserver,
   ) {
-    this.optimizer = tf.train.adam(settings.learningRate);
+    this.optimizer = tf.fusedAdam(settings.learningRate);
     this.variables = trainedVariables(model);
   }
 

@@ -1,5 +1,6 @@
 /** tfjs-flash: registers the kernels and gradients, chains the ops onto tensors, and exports the public API. */
 import {registerGradient, registerKernel} from '@tensorflow/tfjs-core';
+import {cpuAdamStep} from '../kernels/cpu/adam_step.js';
 import {cpuAppendRows} from '../kernels/cpu/append_rows.js';
 import {cpuBlockDiagonalKernels} from '../kernels/cpu/block_diagonal.js';
 import {cpuBlockSparseMatMul} from '../kernels/cpu/block_sparse_mat_mul.js';
@@ -12,6 +13,7 @@ import {cpuLanguageModelLossKernels} from '../kernels/cpu/language_model_loss.js
 import {cpuLayerNormKernels} from '../kernels/cpu/layer_norm.js';
 import {cpuRotaryEmbedding} from '../kernels/cpu/rotary_embedding.js';
 import {cpuTokenSums} from '../kernels/cpu/token_sums.js';
+import {webglAdamStep} from '../kernels/webgl/adam_step.js';
 import {webglAppendRows} from '../kernels/webgl/append_rows.js';
 import {webglBlockDiagonalKernels} from '../kernels/webgl/block_diagonal.js';
 import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
@@ -23,6 +25,7 @@ import {webglGeluKernels} from '../kernels/webgl/gelu.js';
 import {webglLanguageModelLossKernels} from '../kernels/webgl/language_model_loss.js';
 import {webglLayerNormKernels} from '../kernels/webgl/layer_norm.js';
 import {webglRotaryEmbedding} from '../kernels/webgl/rotary_embedding.js';
+import {webgpuAdamStep} from '../kernels/webgpu/adam_step.js';
 import {webgpuAppendRows} from '../kernels/webgpu/append_rows.js';
 import {webgpuBlockDiagonalKernels} from '../kernels/webgpu/block_diagonal.js';
 import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js';
@@ -84,6 +87,9 @@ const kernels = [
   webglLanguageModelLossKernels,
   cpuTokenSums,
   webgpuTokenSums,
+  cpuAdamStep,
+  webgpuAdamStep,
+  webglAdamStep,
 ].flat();
 for (const kernel of kernels) registerKernel(keepingIndexBuffers(kernel));
 const gradients = [
@@ -127,6 +133,7 @@ export {type GeluOptions, gelu} from './ops/gelu.js';
 export {languageModelLoss} from './ops/language_model_loss.js';
 export {type LayerNormOptions, layerNorm} from './ops/layer_norm.js';
 export {monarchMatMul} from './ops/monarch_mat_mul.js';
+export {type FusedAdam, fusedAdam} from './optimizers/fused_adam.js';
 export {registerFlashBackend} from './register_flash_backend.js';
 export {BlockLayout, type BlockLayoutJson, type BlockMask} from './sparsity/block_layout.js';
 export type {

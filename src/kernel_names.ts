@@ -390,3 +390,24 @@ export type TokenSumsAttrs = {
 
 /** For each token the sum of its rows, in their order: the gradient of a table of which they were looked up. Output: [V, W]. */
 export const TokenSums = 'TokenSums';
+
+/** Inputs of Adam's step: a weight, its gradient and its moments, all of one shape. */
+export type AdamStepInputs = {
+  value: TensorInfo;
+  gradient: TensorInfo;
+  firstMoment: TensorInfo;
+  secondMoment: TensorInfo;
+};
+
+export type AdamStepAttrs = {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** 1 − beta1ᵗ and 1 − beta2ᵗ, with the number of this step for t. */
+  correction1: number;
+  correction2: number;
+};
+
+/** Outputs: the weight and its two moments after the step. */
+export const AdamStep = 'AdamStep';

@@ -1,6 +1,6 @@
 /** Training of a gpt as a subject: one step, forward, backward and Adam, always on the same batch. */
 import * as tf from '@tensorflow/tfjs-core';
-import {languageModelLoss} from '../../src/index.js';
+import {fusedAdam, languageModelLoss} from '../../src/index.js';
 import {gpt} from '../../src/layers/index.js';
 import {type Contender, type GptProblem, MONARCH_BLOCKS} from '../cases.js';
 import {attentionSubject} from './attention_subject.js';
@@ -22,7 +22,7 @@ export async function gptSubject(backend: OpenBackend, problem: GptCase): Promis
   const model = modelOf(problem);
   const weights = model.trainableWeights.map((weight) => weight.read() as tf.Variable);
   for (const weight of weights) assignOnGpu(backend, weight);
-  const optimizer = tf.train.adam(LEARNING_RATE);
+  const optimizer = fusedAdam(LEARNING_RATE);
   await giveMoments(backend, optimizer, weights);
   const {inputs, targets} = uploadBatch(backend, problem);
   const call: Call = () => {

@@ -1,5 +1,5 @@
 /** Adam whose learning rate rises over the first steps, then falls as a cosine does, to a tenth. */
-import * as tf from '@tensorflow/tfjs-core';
+import {FusedAdam} from '../../src/optimizers/fused_adam.js';
 
 export interface Schedule {
   peakLearningRate: number;
@@ -9,7 +9,7 @@ export interface Schedule {
 /** Of the steps. */
 const WARM_UP = 0.1;
 
-export class ScheduledAdam extends tf.AdamOptimizer {
+export class ScheduledAdam extends FusedAdam {
   constructor(private readonly schedule: Schedule) {
     super(schedule.peakLearningRate, 0.9, 0.99);
   }

@@ -79,7 +79,7 @@ serialization.registerClass(LanguageModel);
  *
  * ```js
  * const model = tf.gpt({layers: 2, heads: 2, width: 16, contextLength: 8, vocabSize: 10, seed: 1});
- * model.compile({optimizer: tf.train.adam(0.01), loss: tf.languageModelLoss});
+ * model.compile({optimizer: tf.fusedAdam(0.01), loss: tf.languageModelLoss});
  * const text = tf.tensor2d([[1, 2, 3, 4, 5, 6, 7, 8, 9]], [1, 9], 'int32');
  * const [inputs, targets] = [text.slice([0, 0], [1, 8]), text.slice([0, 1], [1, 8])];
  * const {history} = await model.fit(inputs, targets, {epochs: 3, verbose: 0});

@@ -4,6 +4,7 @@ import {setWasmPaths} from '@tensorflow/tfjs-backend-wasm';
 import * as tf from '@tensorflow/tfjs-core';
 import {chunkSize} from '../../kernels/fallback/query_chunks.js';
 import {flashAttention} from '../../src/index.js';
+import {expectAdamStepsRight} from '../adam_results.js';
 import {type AttentionCase, attentionCases, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {restoreBackendAfterwards} from '../backends.js';
@@ -72,6 +73,12 @@ describe('On the wasm backend', () => {
       expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
     });
   }
+
+  it('fusedAdam takes the steps of the paper', async () => {
+    const {numTensors} = tf.memory();
+    await expectAdamStepsRight();
+    expect(tf.memory().numTensors).withContext('tensors leaked').toBe(numTensors);
+  });
 
   for (const geluCase of geluCases) {
     it(`gelu agrees with float64: ${JSON.stringify(geluCase)}`, async () => {

@@ -56,6 +56,7 @@ describe('The example at', () => {
       'positionEmbedding(',
       'layers.transformerBlock(',
       'gpt(',
+      'fusedAdam(',
       'gelu(',
       'languageModelLoss(',
       'layerNorm(',
