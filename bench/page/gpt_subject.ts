@@ -11,7 +11,7 @@ import {finished} from './timing.js';
 
 const VOCABULARY = 256;
 const DENSITY = 0.25;
-const LEARNING_RATE = 1e-4;
+const LEARNING_RATE = 3e-5;
 /** After so many steps the loss must have fallen. */
 const CHECKED_STEPS = 10;
 
