@@ -56,7 +56,8 @@ const LEAST_SIDE = 64;
  * A copy of a model in which dense layers are replaced by {@link monarchDense} or {@link pixelflyDense} layers of the
  * nearest matrix, from where fine-tuning can go on. Names of layers, activations, biases, regularizers, shared layers,
  * what is trainable, and all other weights are as in the model, which stays untouched. Dense layers inside of models that
- * are layers are found too, those inside of other layers (TimeDistributed) are not.
+ * are layers are found too, and the feed-forward nets of {@link transformerBlock} and so of {@link gpt}; those inside of other
+ * layers (TimeDistributed) are not.
  *
  * Projections run on the host, and take seconds, or up to half a minute, for a layer of thousands of inputs or units.
  *
@@ -155,7 +156,8 @@ function chosenLayers(model: LayersModel, options: SparsifyOptions): Set<layers.
   return new Set(choice.map((path) => byPath.get(path) as layers.Layer));
 }
 
-function isWorthwhile(dense: layers.Layer, options: SparsifyOptions): boolean {
+/** Whether a dense layer has sides worth the trouble, and gets fewer parameters. */
+export function isWorthwhile(dense: layers.Layer, options: SparsifyOptions): boolean {
   const [inputs, units] = weightsOfDense('sparsify', dense).kernel.shape;
   const parameters =
     options.to === 'monarch' ? monarchParameters(options, inputs, units) : pixelflyParameters(options, inputs, units);
@@ -217,7 +219,12 @@ async function takeWeights(
   return taken;
 }
 
-async function takeProjection(dense: layers.Layer, layer: ProjectingLayer, name: string): Promise<SparsifiedLayer> {
+/** Gives a structured layer the matrix nearest to a dense one's. */
+export async function takeProjection(
+  dense: layers.Layer,
+  layer: ProjectingLayer,
+  name: string,
+): Promise<SparsifiedLayer> {
   const distance = await projectDense('sparsify', dense, layer);
   const length = tidy(() => norm(weightsOfDense('sparsify', dense).kernel));
   const [kernelNorm] = await length.data();
@@ -232,7 +239,8 @@ async function takeProjection(dense: layers.Layer, layer: ProjectingLayer, name:
   };
 }
 
-function copyWeights(from: layers.Layer, to: layers.Layer): void {
+/** Gives a layer the weights of another of its kind. */
+export function copyWeights(from: layers.Layer, to: layers.Layer): void {
   const weights = inOrder(from);
   for (const [i, weight] of inOrder(to).entries()) {
     weight.write(weights[i].read() as Tensor);

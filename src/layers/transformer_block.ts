@@ -18,6 +18,14 @@ import {
   type Shape,
   type SymbolicTensor,
 } from '@tensorflow/tfjs-layers';
+import {
+  copyWeights,
+  isWorthwhile,
+  type Sparsifiable,
+  type SparsifiedLayer,
+  type SparsifyOptions,
+  takeProjection,
+} from '../convert/sparsify.js';
 import {KeyValueCache} from '../generation/key_value_cache.js';
 import {type GeluOptions, gelu} from '../ops/gelu.js';
 import {asRows, reshapeIfNeeded} from '../ops/reshape_if_needed.js';
@@ -27,6 +35,7 @@ import {
   type FlashMultiHeadAttentionArgs,
   flashMultiHeadAttention,
 } from './flash_multi_head_attention.js';
+import type {ProjectingLayer} from './from_dense.js';
 import {fromIdentifier, toIdentifier} from './from_identifier.js';
 import {fusedLayerNorm} from './fused_layer_norm.js';
 import {type MonarchDenseArgs, monarchDense} from './monarch_dense.js';
@@ -115,7 +124,7 @@ const DEFAULTS = {
 const LAST_KERNEL = /\/(kernel|sparse_kernel|low_rank_out|w2)$/;
 
 /** The layer that {@link transformerBlock} makes. */
-export class TransformerBlock extends layers.Layer {
+export class TransformerBlock extends layers.Layer implements Sparsifiable {
   static readonly className = 'TransformerBlock';
 
   private readonly args: TransformerBlockArgs & Required<Pick<TransformerBlockArgs, keyof typeof DEFAULTS>>;
@@ -303,6 +312,25 @@ export class TransformerBlock extends layers.Layer {
     this.whenBuilt().attention.mergeLora();
     this.loraRank = undefined;
     this.trainable = this.trainable_;
+  }
+
+  /** For `sparsify`: the block with structured layers in its feed-forward net, where that is dense. */
+  sparsifiedConfig({layers: _, to, ...matrix}: SparsifyOptions): serialization.ConfigDict | undefined {
+    const {mlpIn, mlpOut} = this.whenBuilt();
+    const options = {to, ...matrix} as SparsifyOptions;
+    if (this.args.mlp !== 'dense' || ![mlpIn, mlpOut].every((layer) => isWorthwhile(layer, options))) return undefined;
+    return {...this.getConfig(), mlp: to, mlpOptions: configOf({...this.args.mlpOptions, ...matrix})};
+  }
+
+  /** For `sparsify`. */
+  async takeFrom(original: TransformerBlock): Promise<SparsifiedLayer[]> {
+    const [own, theirs] = [this.whenBuilt(), original.whenBuilt()];
+    for (const name of ['attentionNorm', 'attention', 'mlpNorm'] as const) copyWeights(theirs[name], own[name]);
+    const taken: SparsifiedLayer[] = [];
+    for (const name of ['mlpIn', 'mlpOut'] as const) {
+      taken.push(await takeProjection(theirs[name], own[name] as ProjectingLayer, theirs[name].name));
+    }
+    return taken;
   }
 
   override get trainable(): boolean {

@@ -3,6 +3,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import * as tfl from '@tensorflow/tfjs-layers';
 import {monarchToDense} from '../../src/index.js';
 import {
+  gpt,
+  LanguageModel,
   MonarchDense,
   monarchDense,
   PixelflyDense,
@@ -260,6 +262,52 @@ describe('sparsify', () => {
     const x = normal([2, 16], 1);
     expectWithin('y', await predict(sparse, x), await predict(monarch, x), 1e-6);
     for (const each of [model, sparse, twin, monarch]) each.dispose();
+  });
+
+  for (const [kind, options] of Object.entries(kinds)) {
+    it(`projects the feed-forward nets of a language model: ${kind}`, async () => {
+      const sizes = {layers: 2, heads: 2, width: 64, contextLength: 8, vocabSize: 11};
+      const {to, ...mlpOptions} = options;
+      const dense = gpt({...sizes, seed: 1});
+      const {model, layers} = await sparsify(dense, options);
+      expect(model).toBeInstanceOf(LanguageModel);
+      const names = ['mlp_in', 'mlp_out'].flatMap((layer) => [`block_0/${layer}`, `block_1/${layer}`]);
+      expect(layers.map(({name}) => name).sort()).toEqual(names.sort());
+
+      const expected = gpt({...sizes, mlp: to, mlpOptions});
+      const named = (of: tfl.LayersModel) => new Map(of.weights.map((weight) => [weight.originalName, weight]));
+      const ofExpected = named(expected);
+      const twins: tfl.LayersModel[] = [];
+      for (const [name, weight] of named(dense)) {
+        ofExpected.get(name)?.write(weight.read());
+        if (!/mlp_(in|out)\/kernel$/.test(name)) continue;
+        const [inputs, units] = weight.shape as [number, number];
+        const twin = tfl.sequential({layers: [tfl.layers.dense({units, useBias: false, inputShape: [inputs]})]});
+        twin.setWeights([weight.read()]);
+        const {fromDense} = to === 'monarch' ? monarchDense : pixelflyDense;
+        const structured = tfl.sequential({layers: [await fromDense(twin.layers[0], mlpOptions)]});
+        for (const part of structured.weights) {
+          const own = part.originalName.replace(/^.*\//, '');
+          (ofExpected.get(name.replace(/kernel$/, own)) as tfl.LayerVariable).write(part.read());
+        }
+        twins.push(twin, structured);
+      }
+      const tokens = tf.tensor2d([[1, 5, 10, 0, 3]], [1, 5], 'int32');
+      expectWithin('logits', await predict(model, tokens), await predict(expected, tokens), 1e-6);
+      for (const each of [expected, dense, model, ...twins]) each.dispose();
+    });
+  }
+
+  it('leaves feed-forward nets alone that are structured already, or too small to gain', async () => {
+    const sizes = {layers: 1, heads: 2, contextLength: 8, vocabSize: 11};
+    for (const model of [
+      gpt({...sizes, width: 64, mlp: 'monarch', mlpOptions: {blocks: 4}}),
+      gpt({...sizes, width: 8}),
+    ]) {
+      const {model: copy, layers} = await sparsify(model, {to: 'monarch', blocks: 4});
+      expect(layers).toEqual([]);
+      for (const each of [model, copy]) each.dispose();
+    }
   });
 
   it('says what is wrong with its arguments, and leaves nothing behind', async () => {
