@@ -47,7 +47,7 @@ function chunkLength(count: number, least: number): number {
 
 export const webglLayerNormKernels = layerNormKernels('webgl', {
   forward({x, gamma, beta}, {epsilon}, backend) {
-    assertTexturesFit('layerNorm', {x: x.shape.length === 1 ? [1, ...x.shape] : x.shape});
+    assertTexturesFit('layerNorm', {x: x.shape});
     const sizes = sizesOf(x, epsilon);
     const ofChunks = chunkMomentsProgram(sizes.rowChunks === 1);
     const stats = reduceRows(backend, sizes, {ofChunks, ofRows: rowStatsProgram()}, {x});

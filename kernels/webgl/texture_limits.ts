@@ -11,7 +11,7 @@ export function largestTexture(): number {
 export function assertTexturesFit(op: string, shapes: Readonly<Record<string, TensorInfo['shape'] | undefined>>): void {
   for (const [name, shape] of Object.entries(shapes)) {
     if (!shape) continue;
-    const [rows, columns] = shape.slice(-2);
+    const [rows, columns] = [1, 1, ...shape].slice(-2);
     const matrices = shape.slice(0, -2).reduce((product, size) => product * size, 1);
     const texels = matrices * Math.ceil(rows / 2) * Math.ceil(columns / 2);
     if (texels <= largestTexture()) continue;
