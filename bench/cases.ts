@@ -46,9 +46,12 @@ export interface MatrixProblem extends AnyProblem {
   density: number;
 }
 
-/** The product of activations [batch, size] with a butterfly, or with a Monarch matrix of {@link MONARCH_BLOCKS} blocks. */
+/**
+ * The product of activations [batch, size] with a butterfly, with a Monarch matrix of {@link MONARCH_BLOCKS} blocks, or with
+ * a dense matrix by the kernel that layers use.
+ */
 export interface StructuredProblem extends AnyProblem {
-  kind: 'butterfly' | 'monarch';
+  kind: 'butterfly' | 'monarch' | 'dense product';
   size: number;
   batch: number;
 }
@@ -127,6 +130,7 @@ export const kinds = [
   'layer',
   'butterfly',
   'monarch',
+  'dense product',
   'training',
   'gpt',
   'gpt mlp',
@@ -149,7 +153,7 @@ export function isGpt(problem: Problem): problem is GptProblem {
 }
 
 export function isStructured(problem: Problem): problem is StructuredProblem {
-  return problem.kind === 'butterfly' || problem.kind === 'monarch';
+  return problem.kind === 'butterfly' || problem.kind === 'monarch' || problem.kind === 'dense product';
 }
 
 export const backendNames: readonly BackendName[] = ['webgpu', 'webgl'];
@@ -190,7 +194,7 @@ function softwareSuite(filter: Filter) {
   const sparse = [
     ...sparseAttention(filter, filter.sizes ?? [2048], {batch: 1, heads: 4, depth: 64}),
     ...matrixProblems(filter, filter.sizes ?? [1024, 2048], [32, 64], [1 / 8, 1 / 4]),
-    ...structuredProblems(filter, filter.sizes ?? [512, 1024]),
+    ...structuredProblems(filter, filter.sizes ?? [512, 1024], 512),
     ...trainingProblems(filter, filter.sizes ?? [256], {batch: 2, sequence: 64, steps: 100, blockSize: 32}),
     ...gptProblems(filter, () => filter.sizes ?? [256, 512], {layers: 1, width: 128, tokens: 1, blockSize: 32}),
     ...gptMlpProblems(filter, filter.sizes ?? [256], {layers: 1, batch: 1, context: 64, blockSize: 32}),
@@ -210,7 +214,7 @@ function gpuSuite(filter: Filter) {
   const sparse = [
     ...sparseAttention(filter, filter.sizes ?? [4096, 16384], {batch: 1, heads: 32, depth: 64}),
     ...matrixProblems(filter, filter.sizes ?? [512, 1024, 2048, 4096, 8192], [32, 64], [1 / 16, 1 / 8, 1 / 4, 1 / 2]),
-    ...structuredProblems(filter, filter.sizes ?? [512, 1024, 2048, 4096, 8192]),
+    ...structuredProblems(filter, filter.sizes ?? [512, 1024, 2048, 4096, 8192], gptTokensOnGpu),
     ...trainingProblems(filter, filter.sizes ?? [512, 1024, 2048], {
       batch: 32,
       sequence: 256,
@@ -264,11 +268,13 @@ function matrixProblems(
   );
 }
 
-function structuredProblems({backends, passes}: Filter, sizes: readonly number[]): StructuredProblem[] {
-  return (['butterfly', 'monarch'] as const).flatMap((kind) =>
+/** @param rows of the activations of dense products; the others have 256 */
+function structuredProblems({backends, passes}: Filter, sizes: readonly number[], rows: number): StructuredProblem[] {
+  const batches = {butterfly: 256, monarch: 256, 'dense product': rows};
+  return (['butterfly', 'monarch', 'dense product'] as const).flatMap((kind) =>
     backends.flatMap((backend) =>
       passes.flatMap((pass) =>
-        sizes.map((size): StructuredProblem => ({kind, backend, pass, size, batch: 256, timed: true})),
+        sizes.map((size): StructuredProblem => ({kind, backend, pass, size, batch: batches[kind], timed: true})),
       ),
     ),
   );
@@ -416,8 +422,13 @@ export function flopCount(problem: Exclude<Problem, TrainingProblem | GptProblem
   const forward = problem.pass === 'forward';
   if (isStructured(problem)) {
     const {size, batch, kind} = problem;
-    const parameters = {butterfly: 2 * size * Math.log2(size), monarch: (2 * size ** 2) / MONARCH_BLOCKS}[kind];
-    return (forward ? 2 : 6) * batch * (contender === 'dense' ? size ** 2 : parameters);
+    const dense = size ** 2;
+    const parameters = {
+      butterfly: 2 * size * Math.log2(size),
+      monarch: (2 * dense) / MONARCH_BLOCKS,
+      'dense product': dense,
+    };
+    return (forward ? 2 : 6) * batch * (contender === 'dense' ? dense : parameters[kind]);
   }
   if (problem.kind !== 'attention') {
     const lowRank = problem.kind === 'layer' ? (2 * rankOf(problem)) / problem.size : 0;

@@ -186,11 +186,12 @@ function lossTable(rows: Row[]): string {
   return `## Loss\n\n${table(columns, lines)}`;
 }
 
-function problemColumns({kind}: Problem): string[] {
+function problemColumns(problem: Problem): string[] {
+  const {kind} = problem;
   if (kind === 'training') return ['backend', 'width', 'batch', 'S', 'steps'];
   if (kind === 'gpt') return ['backend', 'layers', 'width', 'B', 'S'];
   if (kind === 'gpt mlp') return ['backend', 'mlp', 'layers', 'width', 'B', 'S'];
-  if (kind === 'butterfly' || kind === 'monarch') return ['backend', 'pass', 'n', 'batch'];
+  if (isStructured(problem)) return ['backend', 'pass', 'n', 'batch'];
   return ['backend', 'pass', ...(kind === 'attention' ? ['mask', 'B', 'H', 'S', 'D'] : ['n', 'block', 'density'])];
 }
 

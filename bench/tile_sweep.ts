@@ -5,12 +5,13 @@
  *
  * tries two tiles of the forward kernel and one of the kernel for dK and dV. The numbers are rows, columns, threadRows,
  * threadColumns and columnFloats of a `TileSizes`; `/planar` behind them asks for the planar layout. For the kernels of
- * block-sparse products, `sparse` and `sampled`, they are bound, free, threadRows, threadColumns and inner of `productTable`.
+ * block-sparse products, `sparse` and `sampled`, they are bound, free, threadRows, threadColumns and inner of `productTable`;
+ * for that of dense ones, `dense`, the last one is inner.
  */
 import type {TiledKernel, TileSizes} from '../kernels/webgpu/tile_sizes.js';
 import type {BenchCase} from './cases.js';
 
-export type SweptKernel = TiledKernel | 'sparse' | 'sampled';
+export type SweptKernel = TiledKernel | 'sparse' | 'sampled' | 'dense';
 
 /** One tile of one kernel. The other kernels of the case keep theirs. */
 export interface TileTrial {
@@ -25,6 +26,7 @@ const kernels: readonly SweptKernel[] = [
   'biasGradient',
   'sparse',
   'sampled',
+  'dense',
 ];
 
 export function readTiles(text: string): TileTrial[] {

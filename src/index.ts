@@ -32,6 +32,7 @@ import {webgpuBlockSparseMatMul} from '../kernels/webgpu/block_sparse_mat_mul.js
 import {webgpuBlockSparseSoftmaxKernels} from '../kernels/webgpu/block_sparse_softmax.js';
 import {webgpuButterflyKernels} from '../kernels/webgpu/butterfly_multiply.js';
 import {webgpuColumnSums} from '../kernels/webgpu/column_sums.js';
+import {webgpuDenseMatMul} from '../kernels/webgpu/dense_mat_mul.js';
 import {webgpuKernels} from '../kernels/webgpu/flash_attention.js';
 import {webgpuGeluKernels} from '../kernels/webgpu/gelu.js';
 import {webgpuLanguageModelLossKernels} from '../kernels/webgpu/language_model_loss.js';
@@ -42,11 +43,11 @@ import {blockDiagonalGradients} from './gradients/block_diagonal_gradient.js';
 import {blockSparseMatMulGradient} from './gradients/block_sparse_gradient.js';
 import {blockSparseSoftmaxGradients} from './gradients/block_sparse_softmax_gradient.js';
 import {butterflyGradients} from './gradients/butterfly_gradient.js';
+import {denseMatMulGradient} from './gradients/dense_mat_mul_gradient.js';
 import {flashAttentionGradients} from './gradients/flash_attention_gradient.js';
 import {geluGradients} from './gradients/gelu_gradient.js';
 import {languageModelLossGradients} from './gradients/language_model_loss_gradient.js';
 import {layerNormGradients} from './gradients/layer_norm_gradient.js';
-import {projectGradient} from './gradients/project_gradient.js';
 import {rotaryEmbeddingGradient} from './gradients/rotary_embedding_gradient.js';
 import {chainFlashAttention} from './ops/flash_attention.js';
 import {keepingIndexBuffers} from './sparsity/index_buffers.js';
@@ -78,6 +79,7 @@ const kernels = [
   webglAppendRows,
   cpuColumnSums,
   webgpuColumnSums,
+  webgpuDenseMatMul,
   webglColumnSums,
   cpuGeluKernels,
   webgpuGeluKernels,
@@ -100,7 +102,7 @@ const gradients = [
   ...blockDiagonalGradients,
   ...geluGradients,
   ...languageModelLossGradients,
-  projectGradient,
+  denseMatMulGradient,
   ...layerNormGradients,
   rotaryEmbeddingGradient,
 ];

@@ -367,15 +367,22 @@ export type LanguageModelLossBackwardInputs = LanguageModelLossInputs & {
 /** (softmax − one-hot)·dLoss / rows, the gradient for the logits. Output: [rows, V]. */
 export const LanguageModelLossBackward = 'LanguageModelLossBackward';
 
-/** Inputs of a projection: `x` [rows, in], `w` [in, out] and `bias` [out], float32. */
-export type ProjectInputs = {
-  x: TensorInfo;
-  w: TensorInfo;
-  bias: TensorInfo;
+/** Inputs: matrices `a` and `b`, float32, and a `bias` [columns of the product] or none. */
+export type DenseMatMulInputs = {
+  a: TensorInfo;
+  b: TensorInfo;
+  bias?: TensorInfo;
 };
 
-/** x·w + bias. Output: [rows, out]. The kernel of every backend is tfjs's product; only its gradient is ours. */
-export const Project = 'Project';
+export type DenseMatMulAttrs = {
+  /** Whether `a` is [inner, rows]. */
+  transposeA: boolean;
+  /** Whether `b` is [columns, inner]. */
+  transposeB: boolean;
+};
+
+/** a·b + bias. Output: [rows, columns]. */
+export const DenseMatMul = 'DenseMatMul';
 
 /** Inputs: `x` [rows, W] float32, and `tokens` [rows] int32, one for each row. */
 export type TokenSumsInputs = {

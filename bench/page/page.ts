@@ -1,7 +1,7 @@
 /** The page of the benchmark: measures one case, and refuses to give a figure that cannot be trusted. */
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-core/dist/register_all_gradients';
-import {productTable, type TiledKernel, tileTable} from '../../kernels/webgpu/tile_sizes.js';
+import {denseTile, matMulTable, productTable, type TiledKernel, tileTable} from '../../kernels/webgpu/tile_sizes.js';
 import type {BenchCase} from '../cases.js';
 import type {BenchPage, Measurement, Outcome} from '../measurement.js';
 import {attentionSubject} from './attention_subject.js';
@@ -33,6 +33,10 @@ function takeTiles({tiles = {}}: BenchCase): void {
       const {rows: bound, columns: free, threadRows, threadColumns, columnFloats: inner} = tile;
       for (const table of Object.values(productTable))
         table[kernel] = [{bound, free, threadRows, threadColumns, inner}];
+    } else if (kernel === 'dense') {
+      const {rows, columns, threadRows, threadColumns, columnFloats: inner, layout} = tile;
+      const dense = denseTile(layout, [rows, columns], [threadRows, threadColumns], inner);
+      for (const plan of Object.values(matMulTable)) plan.tile = dense;
     } else {
       for (const table of Object.values(tileTable)) table[kernel as TiledKernel] = [tile];
     }
@@ -78,6 +82,7 @@ function subjectOf(
       return layerSubject(backend, benchCase);
     case 'butterfly':
     case 'monarch':
+    case 'dense product':
       return structuredSubject(backend, benchCase);
     case 'gpt':
     case 'gpt mlp':

@@ -1,10 +1,11 @@
 /**
- * Products of [batch, size] activations with a butterfly or a Monarch matrix as subjects, and with a dense one of the same
- * size: y, or the gradients of Σ y·dy.
+ * Products of [batch, size] activations with a butterfly, a Monarch matrix or a dense one as subjects, and tfjs's with a dense
+ * one of the same size: y, or the gradients of Σ y·dy.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import {butterflyBackward, butterflyForward} from '../../kernels/cpu/butterfly_products.js';
 import {butterflyMultiply, monarchMatMul} from '../../src/index.js';
+import {denseMatMul} from '../../src/ops/dense_mat_mul.js';
 import {type Contender, MONARCH_BLOCKS, type StructuredProblem} from '../cases.js';
 import type {OpenBackend} from './backend.js';
 import {ErrorMeter} from './error_meter.js';
@@ -39,8 +40,12 @@ interface Reference {
 
 export function structuredSubject(backend: OpenBackend, problem: StructuredProblem & {contender: Contender}): Subject {
   const {kind, size, batch, contender, pass} = problem;
-  const makers = {butterfly: butterflyMatrix, monarch: monarchMatrix};
-  const matrix = contender === 'dense' ? denseMatrix(size) : makers[kind](size);
+  const makers = {
+    butterfly: butterflyMatrix,
+    monarch: monarchMatrix,
+    'dense product': (n: number) => denseMatrix(n, (x2d, w) => denseMatMul(x2d, w)),
+  };
+  const matrix = contender === 'dense' ? denseMatrix(size, (x2d, w) => tf.matMul(x2d, w)) : makers[kind](size);
   const values = {x: randomValues(1, batch * size), dy: randomValues(2, batch * size)};
   const weightValues = Object.fromEntries(
     Object.entries(matrix.weights).map(([name, {shape, deviation}], i) => [
@@ -169,11 +174,11 @@ function monarchMatrix(n: number): Matrix {
   };
 }
 
-/** tfjs's own product; one row of the weight's gradient is made. */
-function denseMatrix(n: number): Matrix {
+/** One row of the weight's gradient is made. */
+function denseMatrix(n: number, product: (x: tf.Tensor2D, w: tf.Tensor2D) => tf.Tensor): Matrix {
   return {
     weights: {w: {shape: [n, n], deviation: 1 / Math.sqrt(n)}},
-    multiply: (x, w) => tf.matMul(x as tf.Tensor2D, w as tf.Tensor2D),
+    multiply: (x, w) => product(x as tf.Tensor2D, w as tf.Tensor2D),
     reference: ({count, x, dy, weights: {w}}) => {
       const row = (of: Values, transposed: boolean) => {
         const sum = new Float64Array(n);

@@ -81,10 +81,17 @@ fn store_${name}(view: View, row: u32, quad: u32, value: vec4f) {
 
 const leftMemoryOf = ({inner}: ProductTile) => ({name: 'leftMemory', quads: inner / 4});
 
-/** What a shader binds and declares for its products, which take turns in workgroup memory and may share operands. */
-export function declareProducts(tile: ProductTile, products: TileProduct[]): {bindings: Binding[]; code: string} {
+/**
+ * What a shader binds and declares for its products, which take turns in workgroup memory and may share operands, and for
+ * what else it reads.
+ */
+export function declareProducts(
+  tile: ProductTile,
+  products: TileProduct[],
+  others: StoredMatrix[] = [],
+): {bindings: Binding[]; code: string} {
   const operands = new Map(products.flatMap(({left, right}) => [left, right].map((matrix) => [matrix.name, matrix])));
-  const read = [...operands.values()];
+  const read = [...operands.values(), ...others];
   const written = products.map(({out}) => out);
   return {
     bindings: [...read.map((matrix) => binding(matrix, 'read')), ...written.map((out) => binding(out, 'read_write'))],

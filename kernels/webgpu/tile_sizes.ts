@@ -162,7 +162,8 @@ export function chooseProductTile(device: GPUDevice, bounds: TileBounds): Produc
   };
 }
 
-const denseTile = (
+/** A tile of a product of dense matrices, with whatever column memory it needs. */
+export const denseTile = (
   layout: TileSizes['layout'],
   [rows, columns]: [number, number],
   [threadRows, threadColumns]: [number, number],
@@ -205,6 +206,54 @@ export function chooseDenseProductTile(device: GPUDevice, matrices: [number, num
     4 * (tile.rows * (tile.inner + 4) + tile.columnFloats) <= maxComputeWorkgroupStorageSize &&
     matrices.every((matrix) => count * denseProductTiles(tile, matrix) >= ENOUGH_WORKGROUPS);
   return tiles.find(fits) ?? tiles[tiles.length - 1];
+}
+
+/** Of a product a·b: what it makes, and what lies between a and b. */
+export interface MatMulSizes {
+  rows: number;
+  columns: number;
+  inner: number;
+  hasBias: boolean;
+}
+
+/** How a dense product is made: tile by tile, and where tiles are few, in several parts of the inner dimension. */
+export interface MatMulPlan {
+  tile: ProductTile;
+  parts: number;
+  /** Of the inner dimension, in all parts but the last; whole chunks of the tile. */
+  innerOfPart: number;
+}
+
+/** The tile of products of two dense matrices, where tfjs's matMul would do; what is too little for it is left to tfjs. */
+export const matMulTable: Record<
+  'wide' | 'narrow',
+  {tile: ProductTile; leastMultiplyAdds: number; workgroups: number}
+> = {
+  wide: {tile: denseTile('packed', [64, 64], [8, 4], 16), leastMultiplyAdds: 2 ** 26, workgroups: ENOUGH_WORKGROUPS},
+  narrow: {tile: denseTile('planar', [32, 32], [8, 8], 16), leastMultiplyAdds: 2 ** 16, workgroups: 8},
+};
+
+/** A part must outlast the sum that it makes necessary. */
+const LEAST_INNER_OF_PART = 256;
+
+/**
+ * How to make a product with tiles of ours; undefined where it is too small to be worth it, so thin that most of a tile
+ * would lie outside of it, or makes too few workgroups for the device.
+ */
+export function chooseMatMulPlan(
+  device: GPUDevice,
+  {rows, columns, inner, hasBias}: MatMulSizes,
+): MatMulPlan | undefined {
+  const {tile, leastMultiplyAdds, workgroups} = matMulTable[simdWidth(device)];
+  if (rows * columns * inner < leastMultiplyAdds || inner < tile.inner) return undefined;
+  const tiles = denseProductTiles(tile, [rows, columns]);
+  if (rows * columns < (tiles * tile.rows * tile.columns) / 2) return undefined;
+  // A bias would have to be added to the sum of the parts.
+  const mostParts = hasBias ? 1 : Math.max(1, Math.floor(inner / LEAST_INNER_OF_PART));
+  const wanted = Math.min(mostParts, Math.ceil(workgroups / tiles));
+  if (tiles * wanted < workgroups / 2) return undefined;
+  const innerOfPart = Math.ceil(inner / wanted / tile.inner) * tile.inner;
+  return {tile, parts: Math.ceil(inner / innerOfPart), innerOfPart};
 }
 
 /** A quad of padding per column, as packed memory lays out transposed operands. */

@@ -2,7 +2,6 @@
 import {
   add,
   dispose,
-  fused,
   keep,
   matMul,
   mul,
@@ -12,6 +11,7 @@ import {
   sigmoid,
   sub,
   type Tensor,
+  type Tensor1D,
   type Tensor2D,
   tidy,
   zerosLike,
@@ -19,6 +19,7 @@ import {
 import {initializers, type LayerVariable, type layers} from '@tensorflow/tfjs-layers';
 import {pixelflyProject} from '../convert/pixelfly_project.js';
 import {blockSparseMatMul} from '../ops/block_sparse_mat_mul.js';
+import {denseMatMul} from '../ops/dense_mat_mul.js';
 import type {BlockLayout} from '../sparsity/block_layout.js';
 import {type BlockSize, blockSizes} from '../sparsity/block_patterns.js';
 import {DenseLike, type DenseLikeArgs, withColumns} from './dense_like.js';
@@ -154,7 +155,7 @@ export class PixelflyDense extends DenseLike {
       return bias ? add(sparse, bias) : sparse;
     }
     const half: Tensor2D = mul(x, this.half);
-    return add(this.sparseProduct(half), this.lowRankProduct(half, this.lowRank, bias));
+    return add(this.sparseProduct(half), this.lowRankProduct(half, this.lowRank, bias as Tensor1D | undefined));
   }
 
   /** g·x·W_sparse + (1 − g)·x·V·U + bias. */
@@ -174,12 +175,9 @@ export class PixelflyDense extends DenseLike {
   }
 
   /** x·V·U, and the bias where there is one. */
-  private lowRankProduct(x: Tensor2D, factors: LowRankWeights, bias?: Tensor): Tensor2D {
-    return fused.matMul({
-      a: matMul(x, factors.in.read() as Tensor2D),
-      b: factors.out.read() as Tensor2D,
-      bias,
-    }) as Tensor2D;
+  private lowRankProduct(x: Tensor2D, factors: LowRankWeights, bias?: Tensor1D): Tensor2D {
+    const inRank = denseMatMul(x, factors.in.read() as Tensor2D);
+    return denseMatMul(inRank, factors.out.read() as Tensor2D, {bias});
   }
 
   /**

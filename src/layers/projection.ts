@@ -1,7 +1,7 @@
 /** A dense map of tokens, with a low-rank addition where it is fine-tuned by LoRA. */
 import {add, matMul, mul, reshape, type Tensor1D, type Tensor2D, tidy} from '@tensorflow/tfjs-core';
 import type {LayerVariable, layers} from '@tensorflow/tfjs-layers';
-import {project} from '../ops/project.js';
+import {denseMatMul} from '../ops/dense_mat_mul.js';
 import {reshapeIfNeeded} from '../ops/reshape_if_needed.js';
 
 /** Low-rank factors A [in, r] and B [r, out], and the factor on their product. */
@@ -40,11 +40,11 @@ export class Projection {
 
   private product(x: Tensor2D, bias: Tensor1D | undefined): Tensor2D {
     const w = reshapeIfNeeded(this.kernel.read(), [this.inputs, this.outputs]) as Tensor2D;
-    const product = project(x, w, bias);
+    const product = denseMatMul(x, w, {bias});
     if (!this.lowRank) return product;
     const {a, b, scale} = this.lowRank;
-    const inRank: Tensor2D = mul(matMul(x, a.read() as Tensor2D), scale);
-    return add(product, matMul(inRank, b.read() as Tensor2D));
+    const inRank: Tensor2D = mul(denseMatMul(x, a.read() as Tensor2D), scale);
+    return add(product, denseMatMul(inRank, b.read() as Tensor2D));
   }
 
   /** Adds scale·A·B to the kernel. @returns the factors, which are in use no more. */

@@ -4,7 +4,6 @@ import {
   customGrad,
   type GradSaveFunc,
   gather,
-  matMul,
   serialization,
   type Tensor,
   type Tensor1D,
@@ -12,6 +11,7 @@ import {
   tidy,
 } from '@tensorflow/tfjs-core';
 import {initializers, type LayerVariable, layers, type Shape} from '@tensorflow/tfjs-layers';
+import {denseMatMul} from '../ops/dense_mat_mul.js';
 import {asRows, reshapeIfNeeded} from '../ops/reshape_if_needed.js';
 import {tokenSums} from '../ops/token_sums.js';
 import {fromIdentifier, type Identifier, toIdentifier} from './from_identifier.js';
@@ -83,7 +83,7 @@ export class TokenEmbedding extends layers.Layer {
   }
 
   private logits(x: Tensor): Tensor {
-    const logits = matMul(asRows(x) as Tensor2D, this.embeddings.read() as Tensor2D, false, true);
+    const logits = denseMatMul(asRows(x) as Tensor2D, this.embeddings.read() as Tensor2D, {transposeB: true});
     return reshapeIfNeeded(logits, [...x.shape.slice(0, -1), this.vocabSize]);
   }
 

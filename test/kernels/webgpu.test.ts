@@ -6,7 +6,14 @@ import type {AttentionVariant} from '../../kernels/webgpu/attention_wgsl.js';
 import {butterflyPasses, butterflyTileBits} from '../../kernels/webgpu/butterfly_passes.js';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
 import {chooseGroupTile, smallestSubgroup} from '../../kernels/webgpu/lane_group_tiles.js';
-import {chooseDenseProductTile, denseProductTable, productTable, tileTable} from '../../kernels/webgpu/tile_sizes.js';
+import {
+  chooseDenseProductTile,
+  chooseMatMulPlan,
+  denseProductTable,
+  matMulTable,
+  productTable,
+  tileTable,
+} from '../../kernels/webgpu/tile_sizes.js';
 import {
   BlockLayout,
   blockSparseMatMul,
@@ -17,12 +24,14 @@ import {
   registerFlashBackend,
 } from '../../src/index.js';
 import type {BlockDiagonalMatMulAttrs} from '../../src/kernel_names.js';
+import {denseMatMul} from '../../src/ops/dense_mat_mul.js';
 import {type AttentionCase, attentionCases, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {expectProductsRight} from '../block_diagonal_results.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
 import {type ButterflyCase, expectButterflyRight} from '../butterfly_results.js';
+import {type DenseProductCase, expectDenseProductRight} from '../dense_mat_mul_results.js';
 
 declare const FULL_GRID: boolean;
 
@@ -143,6 +152,59 @@ describeOnBackends(
       withLimits({maxStorageBufferBindingSize: 20_000}, () => {
         expect(() => blockSparseMatMul(x, w, {layout, mode: 'dds'})).toThrowError(
           /^blockSparseMatMul: a of shape \[1,1,100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
+        );
+      });
+      expect(tf.memory().numTensors).toBe(before);
+    });
+  },
+  onWebgpu,
+);
+
+describeOnBackends(
+  'WebGPU dense products',
+  () => {
+    const gpuPlan = {...matMulTable.wide, leastMultiplyAdds: 0, workgroups: 4};
+    const gpuProducts: DenseProductCase[] = [
+      {rows: 132, columns: 68, inner: 72, hasBias: true},
+      {rows: 131, columns: 67, inner: 73, transposeA: true, hasBias: true},
+      {rows: 68, columns: 64, inner: 600, transposeB: true},
+    ];
+    for (const productCase of gpuProducts) {
+      it(`are right with the tiles that GPUs get: ${JSON.stringify(productCase)}`, () =>
+        withTiles(matMulTable, gpuPlan, () => expectDenseProductRight(productCase)));
+    }
+
+    it('take one dispatch, or two where the inner dimension is made in parts', async () => {
+      const dispatches = spyOn(GPUComputePassEncoder.prototype, 'dispatchWorkgroups').and.callThrough();
+      const multiply = async (rows: number, inner: number) => {
+        dispatches.calls.reset();
+        await denseMatMul(tf.ones([rows, inner]), tf.ones([inner, 64])).data();
+        return dispatches.calls.count();
+      };
+      expect(await multiply(512, 64)).toBe(1);
+      expect(await multiply(32, 1024)).toBe(2);
+    });
+
+    it('are made in parts where tiles are few, and left to tfjs where they are too small or thin for tiles', () =>
+      withTiles(matMulTable, matMulTable.wide, async () => {
+        const {device} = tf.backend() as WebGPUBackend;
+        const plan = (rows: number, columns: number, inner: number, hasBias = false) =>
+          chooseMatMulPlan(device, {rows, columns, inner, hasBias});
+        expect(plan(8192, 1024, 1024)).toEqual(jasmine.objectContaining({parts: 1, innerOfPart: 1024}));
+        expect(plan(512, 512, 8192)).toEqual(jasmine.objectContaining({parts: 4, innerOfPart: 2048}));
+        expect(plan(512, 512, 8200)).toEqual(jasmine.objectContaining({parts: 4, innerOfPart: 2064}));
+        expect(plan(512, 512, 8192, true)).toBeUndefined();
+        expect(plan(384, 384, 512)).toBeUndefined();
+        expect(plan(65536, 24, 1024)).toBeUndefined();
+        expect(plan(128, 128, 128)).toBeUndefined();
+      }));
+
+    it('name a matrix that exceeds a buffer, and leave nothing behind', () => {
+      const [a, b] = [tf.zeros<tf.Rank.R2>([100, 64]), tf.zeros<tf.Rank.R2>([64, 64])];
+      const before = tf.memory().numTensors;
+      withLimits({maxStorageBufferBindingSize: 20_000}, () => {
+        expect(() => denseMatMul(a, b)).toThrowError(
+          /^denseMatMul: a of shape \[100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
         );
       });
       expect(tf.memory().numTensors).toBe(before);
