@@ -85,19 +85,10 @@ async function openModel(artifacts: Artifacts, variant: Variant): Promise<tf.Lay
     );
   }
   if (loraRank !== undefined && loraRank !== variant.loraRank) return openModel(await withoutLora(artifacts), variant);
-  const mlpOptions = mlp === variant.mlp ? undefined : optionsOfMlp(variant.mlp, width);
-  const modelTopology = withVariant(artifacts.modelTopology, variant, mlpOptions);
-  // Weights that the files do not have are those of LoRA, which have their own first values, and of structured layers.
+  const modelTopology = withVariant(artifacts.modelTopology, variant);
+  // Weights that the files do not have are those of LoRA, which have their own first values.
   const model = await tf.loadLayersModel({load: async () => ({...artifacts, modelTopology})}, {strict: false});
-  if (mlp !== variant.mlp) {
-    try {
-      await projectMlps(artifacts, model, variant.mlp, mlpOptions);
-    } catch (error) {
-      model.dispose();
-      throw error;
-    }
-  }
-  return model;
+  return mlp === variant.mlp ? model : sparsified(model, variant.mlp, width);
 }
 
 /** Opens a model for a while. */
@@ -153,20 +144,14 @@ function isBlock({class_name}: LayerJson): boolean {
   return class_name === 'TransformerBlock';
 }
 
-/** @param mlpOptions those of another feed-forward net than the topology has. */
-function withVariant(
-  topology: object,
-  {attention, mlp, loraRank, context}: Variant,
-  mlpOptions: object | undefined,
-): object {
+/** With another attention and LoRA; the feed-forward nets stay. */
+function withVariant(topology: object, {attention, loraRank, context}: Variant): object {
   const copy = structuredClone(topology);
   for (const layer of layersOf(copy)) {
     if (isBlock(layer)) {
       Object.assign(layer.config, {
         attention: attention === 'standard' ? 'standard' : 'flash',
         attention_layout: attention === 'butterfly' ? {pattern: 'butterfly', blockSize: blockSizeFor(context)} : null,
-        mlp,
-        ...(mlpOptions && {mlp_options: mlpOptions}),
         lora_rank: loraRank ?? null,
       });
     } else {
@@ -182,49 +167,19 @@ function blockSizeFor(context: number): number {
   return context >= 512 ? 64 : context >= 256 ? 32 : 16;
 }
 
+/** The model with the structured feed-forward nets nearest to its dense ones, in whose place it comes. */
+async function sparsified(model: tf.LayersModel, mlp: MlpKind, width: number): Promise<tf.LayersModel> {
+  try {
+    const {model: sparse, layers} = await tf.sparsify(model, sparsifyOptions(mlp, width));
+    if (layers.length > 0) return sparse;
+    sparse.dispose();
+    throw new Problem(`This model is too narrow for a ${mlpLabels[mlp]} feed-forward net. Choose the dense one.`);
+  } finally {
+    model.dispose();
+  }
+}
+
 /** A quarter of a dense net's weights; narrow layers need small blocks for that. */
-function optionsOfMlp(mlp: MlpKind, width: number): object {
-  return mlp === 'pixelfly' ? {density: 0.25, blockSize: width >= 128 ? 32 : 8} : {};
-}
-
-/** Gives the structured layers of a model the matrices nearest to the dense kernels of the files. */
-async function projectMlps(
-  {weightData, weightSpecs}: Artifacts,
-  model: tf.LayersModel,
-  kind: MlpKind,
-  options: object | undefined,
-): Promise<void> {
-  const variables = new Map(model.weights.map((weight) => [weight.originalName, weight]));
-  const stored = tf.io.decodeWeights(weightData, weightSpecs);
-  try {
-    for (const name of Object.keys(stored).filter((name) => /\/mlp_(in|out)\/kernel$/.test(name))) {
-      const structured = await structuredFrom(stored[name] as tf.Tensor2D, kind, options);
-      for (const weight of structured.weights) {
-        const part = weight.originalName.replace(/^.*\//, '');
-        variables.get(name.replace(/kernel$/, part))?.write(weight.read());
-        weight.dispose();
-      }
-    }
-  } finally {
-    tf.dispose(stored);
-  }
-}
-
-/** A layer without a bias, in no model. */
-async function structuredFrom(
-  kernel: tf.Tensor2D,
-  kind: MlpKind,
-  options: object | undefined,
-): Promise<tf.layers.Layer> {
-  const [inputs, units] = kernel.shape;
-  const dense = tf.layers.dense({units, useBias: false});
-  // Which names and builds it.
-  dense.apply(tf.input({shape: [inputs]}));
-  dense.setWeights([kernel]);
-  const {fromDense} = kind === 'monarch' ? tf.monarchDense : tf.pixelflyDense;
-  try {
-    return await fromDense(dense, {...options});
-  } finally {
-    for (const weight of dense.weights) weight.dispose();
-  }
+function sparsifyOptions(mlp: MlpKind, width: number): tf.SparsifyOptions {
+  return mlp === 'pixelfly' ? {to: mlp, density: 0.25, blockSize: width >= 128 ? 32 : 8} : {to: 'monarch'};
 }
