@@ -5,10 +5,8 @@
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import {type BackendValues, type TensorInfo, util} from '@tensorflow/tfjs-core';
 import {appendRowsInPlace, rowRanges, sharing} from '../append_rows_kernels.js';
-import {runPackedProgram} from './packed_program.js';
-import {drawTexels} from './texel_copies.js';
+import {drawTexels, packedCopy} from './texel_copies.js';
 import {assertTexturesFit} from './texture_limits.js';
-import {texel, textureAccess} from './textures_glsl.js';
 
 export const webglAppendRows = appendRowsInPlace(
   'webgl',
@@ -40,17 +38,4 @@ function isPacked(backend: MathBackendWebGL, {dataId, shape}: TensorInfo): boole
     backend.uploadToGPU(dataId);
   }
   return Boolean(data.isPacked) && util.arraysEqual(data.shape, shape);
-}
-
-const copyProgram = {
-  inputs: ['rows'],
-  code: `${textureAccess}
-void main() {
-  setOutput(${texel('rows', 'outputTexel()')});
-}`,
-};
-
-/** The tensor in a texture of its own, whose texels stand in the order of its shape. */
-function packedCopy(backend: MathBackendWebGL, rows: TensorInfo): TensorInfo {
-  return runPackedProgram(backend, copyProgram, rows.shape, {rows}, [], []);
 }

@@ -4,6 +4,7 @@
  */
 import type {AttentionOrder} from '../../src/kernel_names.js';
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
+import {forEachQuad, lanes, registerTileFunction} from './register_tiles_glsl.js';
 import {texel, texelWalk, textureAccess, type Walk, walkTogether} from './textures_glsl.js';
 import {tileFunctions} from './tiles_glsl.js';
 
@@ -18,6 +19,8 @@ export interface AttentionVariant {
   softcap: boolean;
   dropout: boolean;
   layout: boolean;
+  /** Quads along each side of a register tile (register_tiles_glsl.ts). */
+  side: 1 | 2;
 }
 
 /** Uniforms of every program, filled by `uniformValues` in attention_run.ts in this order. */
@@ -95,6 +98,7 @@ float slopeOf(int sampleIndex, int head) {
 }`;
   return `
 ${textureAccess}
+${registerTileFunction(variant.side)}
 ${variant.slopes ? slopeFunction : ''}
 ${variant.queryLengths ? perSample('queryLengths', 'queries') : ''}
 ${variant.keyLengths ? perSample('keyLengths', 'keys') : ''}
@@ -152,15 +156,17 @@ export function depthOf(operand: Operand): 'depth' | 'valueDepth' {
 }
 
 /**
- * A walk over quads of a matrix of a head, from (row, column) along two rows or down all rows: `row` is even, `column`
- * counts quads. In BSHD order a texel holds two heads of one row, so each quad takes two fetches.
+ * A walk over quads of a matrix of a head, from (row, column) along two rows, or down, so many pairs of rows at a time:
+ * `row` is even, `column` counts quads. In BSHD order a texel holds two heads of one row, so each quad takes two fetches.
+ * `name` is that of its variables.
  */
 export function quadWalk(
   {order}: AttentionVariant,
   operand: Operand,
-  direction: 'along' | 'down',
+  direction: 'along' | {down: number},
   row: string,
   column: string,
+  name: string = operand,
 ): Walk {
   const [rows, headCount, head] = ROWS_ARE_KEYS.has(operand)
     ? ['keys', 'keyHeads', 'head.keyHead']
@@ -168,13 +174,14 @@ export function quadWalk(
   const quads = `pairs(${depthOf(operand)})`;
   if (order === 'BHSD') {
     const rowPair = `(head.sampleIndex * ${headCount} + ${head}) * pairs(${rows}) + (${row}) / 2`;
-    return texelWalk(operand, operand, `(${rowPair}) * ${quads} + ${column}`, direction === 'along' ? '1' : quads);
+    const step = direction === 'along' ? '1' : `${direction.down} * ${quads}`;
+    return texelWalk(operand, name, `(${rowPair}) * ${quads} + ${column}`, step);
   }
   const rowTexels = `pairs(${headCount}) * ${quads}`;
   const start = `(head.sampleIndex * ${rows} + (${row})) * ${rowTexels} + (${head} / 2) * ${quads} + ${column}`;
-  const step = direction === 'along' ? '1' : `2 * ${rowTexels}`;
-  const first = texelWalk(operand, operand, start, step);
-  const second = texelWalk(operand, `${operand}Next`, `${start} + ${rowTexels}`, step);
+  const step = direction === 'along' ? '1' : `${2 * direction.down} * ${rowTexels}`;
+  const first = texelWalk(operand, name, start, step);
+  const second = texelWalk(operand, `${name}Next`, `${start} + ${rowTexels}`, step);
   return {
     declare: `${first.declare}
   ${second.declare}`,
@@ -187,8 +194,9 @@ export function quadWalk(
 }
 
 /**
- * GLSL statements that declare a quad of dot products of two rows of `left` with two rows of `right`, over the whole
- * head dimension. Where that is odd the last quads hold a column of padding, whose content nobody vouches for.
+ * GLSL statements that declare the dot products `${name}${i}${j}` of the rows of `left` with rows of `right` that a register
+ * tile has from these on, over the whole head dimension. Where that is odd the last quads hold a column of padding, whose
+ * content nobody vouches for.
  */
 export function dotProducts(
   variant: AttentionVariant,
@@ -196,25 +204,29 @@ export function dotProducts(
   left: {operand: Operand; row: string},
   right: {operand: Operand; row: string},
 ): string {
-  const leftWalk = quadWalk(variant, left.operand, 'along', left.row, '0');
-  const rightWalk = quadWalk(variant, right.operand, 'along', right.row, '0');
+  const {side} = variant;
+  const walksOf = ({operand, row}: typeof left) =>
+    lanes(side).map((i) => quadWalk(variant, operand, 'along', `${row} + ${2 * i}`, '0', `${operand}${i}`));
+  const [leftWalks, rightWalks] = [walksOf(left), walksOf(right)];
+  const walks = [...leftWalks, ...rightWalks];
   const depth = depthOf(left.operand);
-  const fetchBoth = `vec4 a = ${leftWalk.fetch};
-    vec4 b = ${rightWalk.fetch};`;
+  const fetchAll = [
+    ...leftWalks.map(({fetch}, i) => `vec4 a${i} = ${fetch};`),
+    ...rightWalks.map(({fetch}, j) => `vec4 b${j} = ${fetch};`),
+  ].join('\n    ');
   return `
-  vec4 ${name} = vec4(0.0);
+  ${forEachQuad(side, (ij) => `vec4 ${name}${ij} = vec4(0.0);`)}
   {
-  ${leftWalk.declare}
-  ${rightWalk.declare}
+  ${walks.map(({declare}) => declare).join('\n  ')}
   ${walkTogether(
-    [leftWalk, rightWalk],
+    walks,
     `${depth} / 2`,
-    `${fetchBoth}
-    ${name} += a.xxzz * b.xzxz + a.yyww * b.ywyw;`,
+    `${fetchAll}
+    ${forEachQuad(side, (ij, i, j) => `${name}${ij} += a${i}.xxzz * b${j}.xzxz + a${i}.yyww * b${j}.ywyw;`)}`,
   )}
   if (${depth} % 2 == 1) {
-    ${fetchBoth}
-    ${name} += a.xxzz * b.xzxz;
+    ${fetchAll}
+    ${forEachQuad(side, (ij, i, j) => `${name}${ij} += a${i}.xxzz * b${j}.xzxz;`)}
   }
   }`;
 }

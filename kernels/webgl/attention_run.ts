@@ -4,9 +4,11 @@ import {engine, env, getKernel, type Tensor, type TensorInfo, Transpose} from '@
 import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
 import {type AttentionSizes, attentionSizes, dropoutThreshold} from '../attention_sizes.js';
 import {type AttentionVariant, attentionUniforms} from './attention_glsl.js';
-import {entryCount, type KeyChunk} from './key_chunks.js';
+import {entryCount, type KeyChunk, WHOLE} from './key_chunks.js';
 import {tilesOf, tileTextures} from './live_tiles.js';
 import {type PackedProgram, runPackedProgram, type Textures} from './packed_program.js';
+import {assembleProgram, planeShape, planesNamed} from './register_tiles_glsl.js';
+import {type RenderTargetsProgram, runRenderTargetsProgram} from './render_targets.js';
 import {assertTexturesFit} from './texture_limits.js';
 
 /** Stands for "no limit" in a window: beyond any sequence, yet sums of a few stay within int32. */
@@ -34,6 +36,7 @@ export class AttentionRun {
       softcap: attrs.softcap > 0,
       dropout: attrs.dropoutRate > 0,
       layout: attrs.layout !== null,
+      side: registerSide(attrs),
     };
     this.common = commonUniforms(inputs, attrs, this.sizes);
   }
@@ -60,6 +63,30 @@ export class AttentionRun {
     const result = runPackedProgram(this.backend, program, shape, textures, attentionUniforms, values);
     this.made.add(result);
     return result;
+  }
+
+  /** The same for a program that makes planes of matrices of this shape (register_tiles_glsl.ts). */
+  makePlanes(program: RenderTargetsProgram, shape: number[], textures: Textures, chunk: KeyChunk): TensorInfo[] {
+    const values = uniformValues(this.common, chunk);
+    const ofPlane = planeShape(shape, this.variant.side);
+    const planes = runRenderTargetsProgram(this.backend, program, ofPlane, textures, attentionUniforms, values);
+    for (const plane of planes) this.made.add(plane);
+    return planes;
+  }
+
+  /** The matrices [batch, heads, rows, columns] whose planes these are, and which are freed; sides by their uniforms. */
+  assemble(planes: TensorInfo[], rows: 'queries' | 'keys', columns: 'depth' | 'valueDepth'): TensorInfo {
+    if (planes.length === 1) return planes[0];
+    const program = assembleProgram(this.variant.side, rows, columns);
+    const result = this.make(program, this.resultShape(rows, columns), planesNamed('plane', planes), WHOLE);
+    this.release(...planes);
+    return result;
+  }
+
+  /** [batch, heads, queries, columns] or [batch, keyHeads, keys, columns]. */
+  resultShape(rows: 'queries' | 'keys', columns: 'depth' | 'valueDepth'): number[] {
+    const {sizes} = this;
+    return [sizes.batch, rows === 'keys' ? sizes.keyHeads : sizes.heads, sizes[rows], sizes[columns]];
   }
 
   /** Frees results that are needed no more. */
@@ -92,7 +119,7 @@ export class AttentionRun {
     return [batch, heads, queries, 2];
   }
 
-  /** The shape of textures of scores. */
+  /** The shape of the scores of a chunk. */
   scoreShape({tiles}: KeyChunk): number[] {
     return [entryCount(this.attrs, this.sizes) * tiles.count, tiles.queries, tiles.keys];
   }
@@ -119,6 +146,11 @@ export function inCallOrder(run: AttentionRun, result: TensorInfo): TensorInfo {
   const transposed = kernelFunc({inputs: {x: result}, backend: run.backend, attrs: {perm: [0, 2, 1, 3]}}) as TensorInfo;
   run.release(result);
   return transposed;
+}
+
+/** Register tiles must not straddle live tiles. */
+function registerSide({layout}: FlashAttentionAttrs): AttentionVariant['side'] {
+  return !layout || tilesOf(layout).blockSize.every((size) => size % 4 === 0) ? 2 : 1;
 }
 
 function uniformValues(common: Record<string, number[]>, {start, count, isLast, tiles}: KeyChunk): number[][] {

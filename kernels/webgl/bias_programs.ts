@@ -1,6 +1,7 @@
 /** Programs that sum the gradient of the scores to that of a bias which has an entry per key, from chunk to chunk. */
 import {type AttentionVariant, headFunctions, headInputs} from './attention_glsl.js';
 import type {PackedProgram} from './packed_program.js';
+import {lanes, planeNames, planeTexel} from './register_tiles_glsl.js';
 import {texel, texelWalk, walkTogether} from './textures_glsl.js';
 import {columnInputs, overTilesOfColumns, overTilesOfRows, rowInputs} from './tiles_glsl.js';
 
@@ -13,10 +14,20 @@ const keepOtherKeys = (hasPrevious: boolean) => `
 
 /** [B, H, 1, Sk]: the sums over all queries. */
 export function columnSumsProgram(variant: AttentionVariant, hasPrevious: boolean): PackedProgram {
-  const weights = texelWalk('dScores', 'dScores', 'firstTexel + seen.x / 2 * pairs(tileKeys)', 'pairs(tileKeys)');
+  const {side} = variant;
+  const firstTile = `seen.x / ${2 * side}`;
+  const walk = texelWalk(
+    'dScores00',
+    'dScores',
+    `firstTexel + (${firstTile} + done) * registerTiles(tileKeys)`,
+    'registerTiles(tileKeys)',
+  );
+  const addQuads = lanes(side)
+    .map((i) => `sum += ${planeTexel(side, 'dScores', String(i), `key / 2 % ${side}`, 'dScoresAt')};`)
+    .join(' ');
   return {
     inputs: [
-      'dScores',
+      ...planeNames('dScores', side),
       ...(hasPrevious ? (['previous'] as const) : []),
       ...columnInputs(variant),
       ...headInputs(variant),
@@ -33,12 +44,13 @@ void main() {
   vec4 sums = vec4(0.0);
   ${overTilesOfColumns(
     variant,
-    `int texels = pairs(seen.y) - seen.x / 2;
-    ${weights.declare}
+    2,
+    `int tiles = registerTiles(seen.y) - ${firstTile};
     // Sums of few terms, and sums of these, round less than one of many.
-    for (int done = 0; done < texels; done += 8) {
+    for (int done = 0; done < tiles; done += ${8 / side}) {
       vec4 sum = vec4(0.0);
-      ${walkTogether([weights], 'min(8, texels - done)', `sum += ${weights.fetch};`)}
+      ${walk.declare}
+      ${walkTogether([walk], `min(${8 / side}, tiles - done)`, addQuads)}
       sums += sum;
     }`,
   )}
@@ -49,8 +61,15 @@ void main() {
 
 /** [1|B, 1|H, Sq, Sk]: the sums over the batch and the heads that share the bias. */
 export function sharedBiasProgram(variant: AttentionVariant, hasPrevious: boolean): PackedProgram {
+  const {side} = variant;
+  const at = `place(firstTexel + column / ${2 * side}, packedWidth(dScores00TexShape))`;
   return {
-    inputs: ['dScores', ...(hasPrevious ? (['previous'] as const) : []), ...rowInputs(variant), ...headInputs(variant)],
+    inputs: [
+      ...planeNames('dScores', side),
+      ...(hasPrevious ? (['previous'] as const) : []),
+      ...rowInputs(variant),
+      ...headInputs(variant),
+    ],
     code: `
 ${headFunctions(variant)}
 void main() {
@@ -69,8 +88,11 @@ void main() {
       Head head = makeHead(sampleIndex * heads + member);
       ${overTilesOfRows(
         variant,
+        2,
         `int column = key - firstKey;
-        if (column >= 0 && column < tileKeys) { sum += ${texel('dScores', 'firstTexel + column / 2')}; }`,
+        if (column >= 0 && column < tileKeys) {
+          sum += ${planeTexel(side, 'dScores', `query / 2 % ${side}`, `column / 2 % ${side}`, at)};
+        }`,
       )}
     }
   }

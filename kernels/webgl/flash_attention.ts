@@ -10,6 +10,7 @@ import {
   flashAttentionSlopesBackward,
 } from './flash_attention_backward.js';
 import {keyChunks, WHOLE} from './key_chunks.js';
+import {planesNamed} from './register_tiles_glsl.js';
 import {runningStatsProgram, softmaxStatsProgram} from './row_programs.js';
 import {scoresProgram, weightsProgram} from './score_programs.js';
 import {sumOverKeysProgram} from './sum_programs.js';
@@ -29,26 +30,26 @@ const flashAttention: KernelFunc = (call) => {
 /** The online softmax (FlashAttention-2, algorithm 1), a chunk of keys at a time. */
 function overChunks(run: AttentionRun): {output: TensorInfo; stats: TensorInfo} {
   const {variant, options, inputs} = run;
-  const {batch, heads, queries, valueDepth} = run.sizes;
   const {q, k, v} = inputs;
-  let output: TensorInfo | undefined;
+  let output: TensorInfo[] | undefined;
   let stats: TensorInfo | undefined;
-  for (const chunk of keyChunks(inputs, run.attrs, run.sizes)) {
-    const textures = {...options, ...run.indexTextures(chunk), q, k, v, previous: output, previousStats: stats};
+  for (const chunk of keyChunks(inputs, run.attrs, run.sizes, variant.side)) {
+    const textures = {...options, ...run.indexTextures(chunk), q, k, v, previousStats: stats};
     const hasPrevious = output !== undefined;
     const chunkShape = run.scoreShape(chunk);
-    const scores = run.make(scoresProgram(variant), chunkShape, textures, chunk);
-    const newStats = run.make(runningStatsProgram(variant, hasPrevious), run.rowShape, {...textures, scores}, chunk);
-    const withStats = {...textures, scores, stats: newStats};
-    const weights = run.make(weightsProgram(variant), chunkShape, withStats, chunk);
-    run.release(scores);
-    const outputShape = [batch, heads, queries, valueDepth];
+    const scores = run.makePlanes(scoresProgram(variant), chunkShape, textures, chunk);
+    const withScores = {...textures, ...planesNamed('scores', scores)};
+    const newStats = run.make(runningStatsProgram(variant, hasPrevious), run.rowShape, withScores, chunk);
+    const withStats = {...withScores, stats: newStats};
+    const weights = run.makePlanes(weightsProgram(variant), chunkShape, withStats, chunk);
+    run.release(...scores);
+    const withWeights = {...withStats, ...planesNamed('weights', weights), ...planesNamed('previous', output)};
     const sum = sumOverKeysProgram(variant, 'v', hasPrevious);
-    const newOutput = run.make(sum, outputShape, {...withStats, weights}, chunk);
-    run.release(weights, output, stats);
+    const newOutput = run.makePlanes(sum, run.resultShape('queries', 'valueDepth'), withWeights, chunk);
+    run.release(...weights, ...(output ?? []), stats);
     [output, stats] = [newOutput, newStats];
   }
-  return {output: output as TensorInfo, stats: stats as TensorInfo};
+  return {output: run.assemble(output as TensorInfo[], 'queries', 'valueDepth'), stats: stats as TensorInfo};
 }
 
 export const webglKernels = attentionKernels('webgl', {

@@ -19,18 +19,20 @@ import {AttentionRun, inCallOrder} from './attention_run.js';
 import {columnSumsProgram, sharedBiasProgram} from './bias_programs.js';
 import {type KeyChunk, keyChunks, WHOLE} from './key_chunks.js';
 import type {PackedProgram, Textures} from './packed_program.js';
+import {planesNamed} from './register_tiles_glsl.js';
+import type {RenderTargetsProgram} from './render_targets.js';
 import {deltaProgram, distanceSumsProgram, slopeSharesProgram} from './row_programs.js';
 import {type GradientOf, probabilitiesProgram, scoreGradientProgram} from './score_programs.js';
 import {sumOverKeysProgram, sumOverQueriesProgram} from './sum_programs.js';
 
 type KernelCall = Parameters<KernelFunc>[0];
 
-/** The textures of one chunk; freed when the chunk is done. */
+/** The textures of one chunk, and its planes; freed when the chunk is done. */
 interface ScoreGradient {
   chunk: KeyChunk;
   textures: Textures;
-  probabilities: TensorInfo;
-  dScores: TensorInfo;
+  probabilities: TensorInfo[];
+  dScores: TensorInfo[];
 }
 
 /** Runs `useChunk` for every chunk, and returns what `results` then gives, freeing everything else. */
@@ -48,49 +50,49 @@ function overScoreGradients(
     const {q, k, v, output, softmaxStats, dOutput, dSoftmaxStats} = inputs;
     const rows = {o: output, dO: dOutput, dSoftmaxStats};
     const delta = run.make(deltaProgram(variant, dSoftmaxStats !== undefined), run.rowShape, rows, WHOLE);
-    for (const chunk of keyChunks(inputs, run.attrs, sizes)) {
+    for (const chunk of keyChunks(inputs, run.attrs, sizes, variant.side)) {
       const indices = run.indexTextures(chunk);
       const textures = {...options, ...indices, q, k, v, dO: dOutput, softmaxStats, delta};
       const shape = run.scoreShape(chunk);
-      const probabilities = run.make(probabilitiesProgram(variant), shape, textures, chunk);
+      const probabilities = run.makePlanes(probabilitiesProgram(variant), shape, textures, chunk);
       const program = scoreGradientProgram(variant, gradientOf);
-      const dScores = run.make(program, shape, {...textures, probabilities}, chunk);
+      const withProbabilities = {...textures, ...planesNamed('probabilities', probabilities)};
+      const dScores = run.makePlanes(program, shape, withProbabilities, chunk);
       useChunk(run, {chunk, textures, probabilities, dScores});
-      run.release(probabilities, dScores);
+      run.release(...probabilities, ...dScores);
     }
     return results(run);
   });
 }
 
 export const flashAttentionBackward: KernelFunc = (call) => {
-  let dq: TensorInfo | undefined;
-  let dk: TensorInfo | undefined;
-  let dv: TensorInfo | undefined;
+  let dq: TensorInfo[] | undefined;
+  let dk: TensorInfo[] | undefined;
+  let dv: TensorInfo[] | undefined;
   const useChunk = (run: AttentionRun, {chunk, textures, probabilities, dScores}: ScoreGradient) => {
-    const {variant, sizes} = run;
-    const {batch, heads, keyHeads, queries, keys, depth, valueDepth} = sizes;
+    const {variant} = run;
     const hasPrevious = dq !== undefined;
-    const add = (program: PackedProgram, shape: number[], given: Textures) => {
-      const total = run.make(program, shape, {...textures, ...given}, chunk);
-      run.release(given.previous);
+    const add = (
+      program: RenderTargetsProgram,
+      shape: number[],
+      weights: TensorInfo[],
+      previous: TensorInfo[] | undefined,
+    ) => {
+      const given = {...textures, ...planesNamed('weights', weights), ...planesNamed('previous', previous)};
+      const total = run.makePlanes(program, shape, given, chunk);
+      run.release(...(previous ?? []));
       return total;
     };
-    dq = add(sumOverKeysProgram(variant, 'k', hasPrevious), [batch, heads, queries, depth], {
-      weights: dScores,
-      previous: dq,
-    });
-    dk = add(sumOverQueriesProgram(variant, 'q', hasPrevious), [batch, keyHeads, keys, depth], {
-      weights: dScores,
-      previous: dk,
-    });
-    dv = add(sumOverQueriesProgram(variant, 'dO', hasPrevious), [batch, keyHeads, keys, valueDepth], {
-      weights: probabilities,
-      previous: dv,
-    });
+    dq = add(sumOverKeysProgram(variant, 'k', hasPrevious), run.resultShape('queries', 'depth'), dScores, dq);
+    dk = add(sumOverQueriesProgram(variant, 'q', hasPrevious), run.resultShape('keys', 'depth'), dScores, dk);
+    const dvProgram = sumOverQueriesProgram(variant, 'dO', hasPrevious);
+    dv = add(dvProgram, run.resultShape('keys', 'valueDepth'), probabilities, dv);
   };
-  return overScoreGradients(call, 'dots', useChunk, (run) =>
-    [dq, dk, dv].map((gradient) => inCallOrder(run, gradient as TensorInfo)),
-  );
+  return overScoreGradients(call, 'dots', useChunk, (run) => {
+    const inOrder = (planes: TensorInfo[] | undefined, ...sides: ['queries' | 'keys', 'depth' | 'valueDepth']) =>
+      inCallOrder(run, run.assemble(planes as TensorInfo[], ...sides));
+    return [inOrder(dq, 'queries', 'depth'), inOrder(dk, 'keys', 'depth'), inOrder(dv, 'keys', 'valueDepth')];
+  });
 };
 
 export const flashAttentionBiasBackward: KernelFunc = (call) => {
@@ -106,11 +108,11 @@ export const flashAttentionSlopesBackward: KernelFunc = (call) => {
   const useChunk = (run: AttentionRun, {chunk, textures, probabilities, dScores}: ScoreGradient) => {
     const addSums = (
       weightsAre: 'dScores' | 'probabilities',
-      weights: TensorInfo,
+      weights: TensorInfo[],
       previous: TensorInfo | undefined,
     ) => {
       const program = distanceSumsProgram(run.variant, weightsAre, previous !== undefined);
-      const total = run.make(program, run.rowShape, {...textures, weights, previous}, chunk);
+      const total = run.make(program, run.rowShape, {...textures, ...planesNamed('weights', weights), previous}, chunk);
       run.release(previous);
       return total;
     };
@@ -161,7 +163,8 @@ function biasGradient(call: KernelCall, biasShape: number[]): TensorInfo {
       : sumsQueries
         ? [columnSumsProgram(run.variant, previous !== undefined), [batch, heads, 1, keys]]
         : [sharedBiasProgram(run.variant, previous !== undefined), biasShape];
-    total = run.make(program, shape, {...textures, weights: dScores, dScores, previous}, chunk);
+    const given = {...textures, ...planesNamed('weights', dScores), ...planesNamed('dScores', dScores), previous};
+    total = run.make(program, shape, given, chunk);
     run.release(previous);
   };
   const [gradient] = overScoreGradients(call, 'scores', useChunk, (run) => {

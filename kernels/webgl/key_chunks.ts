@@ -1,6 +1,6 @@
 /**
- * Attention on WebGL goes over the keys chunk by chunk: a chunk's scores are a texture [B·H, Sq, keys of the chunk], so
- * memory is linear in the sequence length. Short sequences are one chunk. With a layout the texture holds live tiles only.
+ * Attention on WebGL goes over the keys chunk by chunk: a chunk's scores are textures of [B·H, Sq, keys of the chunk], so
+ * memory is linear in the sequence length. Short sequences are one chunk. With a layout the textures hold live tiles only.
  */
 import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
 import type {BlockLayout} from '../../src/sparsity/block_layout.js';
@@ -10,14 +10,14 @@ import {largestTexture} from './texture_limits.js';
 
 /** Keys [start, start + count). */
 export interface KeyChunk {
-  /** Even: quads do not straddle chunks. */
+  /** Register tiles do not straddle chunks. */
   start: number;
   count: number;
   isLast: boolean;
   tiles: ChunkTiles;
 }
 
-/** The tiles of score textures (tiles_glsl.ts): how many each entry has, their size, and their columns in the layout. */
+/** The tiles of a chunk (tiles_glsl.ts): how many each entry has, their size, and their columns in the layout. */
 export interface ChunkTiles {
   count: number;
   queries: number;
@@ -42,10 +42,18 @@ const MIN_KEYS = 128;
 /** Replaced by tests, which want chunk boundaries at small sizes. */
 export const chunkLimits = {scores: SCORES_PER_CHUNK, minKeys: MIN_KEYS};
 
-/** The chunks with keys that some query sees, as far as the host can tell; at least one. */
-export function keyChunks(inputs: FlashAttentionInputs, attrs: FlashAttentionAttrs, sizes: AttentionSizes): KeyChunk[] {
+/**
+ * The chunks with keys that some query sees, as far as the host can tell; at least one. `side` is that of register tiles, in
+ * quads, of which chunks have whole ones.
+ */
+export function keyChunks(
+  inputs: FlashAttentionInputs,
+  attrs: FlashAttentionAttrs,
+  sizes: AttentionSizes,
+  side: number,
+): KeyChunk[] {
   const chunksOf = (visible: [number, number]) =>
-    attrs.layout ? tileChunks(attrs, attrs.layout, sizes, visible) : wholeChunks(sizes, visible);
+    attrs.layout ? tileChunks(attrs, attrs.layout, sizes, 2 * side, visible) : wholeChunks(sizes, 2 * side, visible);
   let chunks = chunksOf(visibleKeys(inputs, attrs, sizes));
   // Programs must run once to say that nothing is visible.
   if (chunks.length === 0) chunks = chunksOf([0, sizes.keys]).slice(0, 1);
@@ -59,11 +67,12 @@ export function entryCount({layout}: FlashAttentionAttrs, {batch, heads}: Attent
 
 type ChunkInOrder = Omit<KeyChunk, 'isLast'>;
 
-function wholeChunks(sizes: AttentionSizes, [first, end]: [number, number]): ChunkInOrder[] {
+/** @param unit chunks begin at multiples of so many keys. */
+function wholeChunks(sizes: AttentionSizes, unit: number, [first, end]: [number, number]): ChunkInOrder[] {
   const {batch, heads, queries} = sizes;
-  const step = keysThatFit(batch * heads, queries, sizes);
+  const step = keysThatFit(batch * heads, queries, sizes, unit);
   const chunks: ChunkInOrder[] = [];
-  for (let start = first - (first % 2); start < end; start += step) {
+  for (let start = first - (first % unit); start < end; start += step) {
     const count = Math.min(step, end - start);
     chunks.push({start, count, tiles: {count: 1, queries, keys: count, columns: {first: 0, end: 1}}});
   }
@@ -75,6 +84,7 @@ function tileChunks(
   attrs: FlashAttentionAttrs,
   layout: BlockLayout,
   sizes: AttentionSizes,
+  unit: number,
   [firstKey, endKey]: [number, number],
 ): ChunkInOrder[] {
   const grid = tilesOf(layout);
@@ -82,7 +92,7 @@ function tileChunks(
   const queries = Math.min(grid.blockSize[0], sizes.queries + (sizes.queries % 2));
   const keys = Math.min(grid.blockSize[1], sizes.keys + (sizes.keys % 2));
   const entries = entryCount(attrs, sizes);
-  const fits = (columns: TileColumns) => keysThatFit(entries * tileCount(grid, columns), queries, sizes) >= keys;
+  const fits = (columns: TileColumns) => keysThatFit(entries * tileCount(grid, columns), queries, sizes, unit) >= keys;
   const endColumn = Math.min(grid.colBlocks, Math.ceil(endKey / keys));
   const chunks: ChunkInOrder[] = [];
   for (let first = Math.floor(firstKey / keys), end = first; first < endColumn; first = end) {
@@ -96,7 +106,7 @@ function tileChunks(
       chunks.push({start, count: chunkEnd - start, tiles: {count, queries, keys, columns}});
       continue;
     }
-    const step = keysThatFit(entries * count, queries, sizes);
+    const step = keysThatFit(entries * count, queries, sizes, unit);
     for (let start = first * keys; start < chunkEnd; start += step) {
       const width = Math.min(step, end * keys - start);
       chunks.push({start, count: Math.min(width, chunkEnd - start), tiles: {count, queries, keys: width, columns}});
@@ -105,12 +115,18 @@ function tileChunks(
   return chunks;
 }
 
-/** How many keys wide so many tiles may be; even. */
-function keysThatFit(tiles: number, tileQueries: number, {batch, heads, queries}: AttentionSizes): number {
+/** How many keys wide so many tiles may be; a multiple of the unit. */
+function keysThatFit(
+  tiles: number,
+  tileQueries: number,
+  {batch, heads, queries}: AttentionSizes,
+  unit: number,
+): number {
   const scores = Math.max(chunkLimits.scores, chunkLimits.minKeys * batch * heads * queries);
   const wanted = Math.floor(scores / (tiles * tileQueries));
-  const mostThatFits = Math.floor(largestTexture() / (tiles * Math.ceil(tileQueries / 2))) * 2;
-  return Math.max(2, Math.min(wanted - (wanted % 2), mostThatFits));
+  // A texel of a plane stands for a register tile.
+  const mostThatFits = Math.floor(largestTexture() / (tiles * Math.ceil(tileQueries / unit))) * unit;
+  return Math.max(unit, Math.min(wanted - (wanted % unit), mostThatFits));
 }
 
 /** Lengths that grow token by token make a texture of another size only every so many. */

@@ -2,7 +2,8 @@
 import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
 import {type AttentionVariant, headFunctions, headInputs, quadWalk} from './attention_glsl.js';
 import type {PackedProgram} from './packed_program.js';
-import {texel, texelWalk, textureAccess, walkTogether} from './textures_glsl.js';
+import {lanes, planeNames} from './register_tiles_glsl.js';
+import {texel, texelWalk, textureAccess, type Walk, walkTogether} from './textures_glsl.js';
 import {overTilesOfRows, rowInputs} from './tiles_glsl.js';
 
 const enterRowPair = `
@@ -12,15 +13,43 @@ const enterRowPair = `
   if (headIndex >= batch * heads) { setOutput(vec4(0.0)); return; }
   Head head = makeHead(headIndex);`;
 
+/**
+ * GLSL that walks along both rows, over the register tiles of a chunk that they see keys in; `body` is given a row of
+ * planes, which is that of the rows, and the walk's place.
+ */
+function alongPlanes(
+  {side}: AttentionVariant,
+  walk: Walk,
+  count: string,
+  body: (planes: string[]) => string,
+  input: string,
+): string {
+  const along = (i: number) => walkTogether([walk], count, body(lanes(side).map((j) => `${input}${i}${j}`)));
+  return `${walk.declare}
+    ${side === 1 ? along(0) : `if (query / 2 % 2 == 0) {${along(0)}} else {${along(1)}}`}`;
+}
+
 /** Forward: (maximum, sum of exp(score − maximum)) of both rows, over the chunk and, if there are any, those before. */
 export function runningStatsProgram(variant: AttentionVariant, hasPrevious: boolean): PackedProgram {
-  const firstScore = 'firstTexel + seen.x / 2';
-  const steps = '(pairs(seen.y) - seen.x / 2)';
-  const forMaximum = texelWalk('scores', 'forMaximum', firstScore, '1');
-  const forSum = texelWalk('scores', 'forSum', firstScore, '1');
+  const {side} = variant;
+  const firstTile = `seen.x / ${2 * side}`;
+  const tiles = `(registerTiles(seen.y) - ${firstTile})`;
+  const walk = texelWalk('scores00', 'scores', `firstTexel + ${firstTile}`, '1');
+  const overScores = (body: (scores: string) => string) =>
+    overTilesOfRows(
+      variant,
+      2,
+      alongPlanes(
+        variant,
+        walk,
+        tiles,
+        (planes) => planes.map((plane) => body(`texelFetch(${plane}, scoresAt, 0)`)).join('\n      '),
+        'scores',
+      ),
+    );
   return {
     inputs: [
-      'scores',
+      ...planeNames('scores', side),
       ...(hasPrevious ? (['previousStats'] as const) : []),
       ...rowInputs(variant),
       ...headInputs(variant),
@@ -31,27 +60,9 @@ void main() {
   ${enterRowPair}
   vec4 previous = ${hasPrevious ? texel('previousStats', 'index') : 'vec4(lowestMaximum, 0.0, lowestMaximum, 0.0)'};
   vec2 maximum = previous.xz;
-  ${overTilesOfRows(
-    variant,
-    `${forMaximum.declare}
-    ${walkTogether(
-      [forMaximum],
-      steps,
-      `vec4 scores4 = ${forMaximum.fetch};
-      maximum = max(maximum, max(scores4.xz, scores4.yw));`,
-    )}`,
-  )}
+  ${overScores((scores) => `{ vec4 scores4 = ${scores}; maximum = max(maximum, max(scores4.xz, scores4.yw)); }`)}
   vec2 sum = previous.yw * exp(previous.xz - maximum);
-  ${overTilesOfRows(
-    variant,
-    `${forSum.declare}
-    ${walkTogether(
-      [forSum],
-      steps,
-      `vec4 weights = exp(${forSum.fetch} - maximum.xxyy);
-      sum += weights.xz + weights.yw;`,
-    )}`,
-  )}
+  ${overScores((scores) => `{ vec4 weights = exp(${scores} - maximum.xxyy); sum += weights.xz + weights.yw; }`)}
   setOutput(vec4(maximum.x, sum.x, maximum.y, sum.y));
 }`,
   };
@@ -81,10 +92,20 @@ export function distanceSumsProgram(
   weightsAre: 'dScores' | 'probabilities',
   hasPrevious: boolean,
 ): PackedProgram {
-  const weights = texelWalk('weights', 'weights', 'firstTexel + seen.x / 2', '1');
-  const weight = weightsAre === 'probabilities' ? `abs(${weights.fetch})` : weights.fetch;
+  const {side} = variant;
+  const keysPerTile = 2 * side;
+  const walk = texelWalk('weights00', 'weights', `firstTexel + seen.x / ${keysPerTile} + done`, '1');
+  const addQuad = (plane: string, j: number) => `
+      vec4 quad${j} = ${weightsAre === 'probabilities' ? 'abs' : ''}(texelFetch(${plane}, weightsAt, 0));
+      weighted += quad${j} * vec4(abs(aheadOf(head, query, key + ${2 * j})));
+      plain += quad${j};`;
   return {
-    inputs: ['weights', ...(hasPrevious ? (['previous'] as const) : []), ...rowInputs(variant), ...headInputs(variant)],
+    inputs: [
+      ...planeNames('weights', side),
+      ...(hasPrevious ? (['previous'] as const) : []),
+      ...rowInputs(variant),
+      ...headInputs(variant),
+    ],
     code: `
 ${headFunctions(variant)}
 void main() {
@@ -93,20 +114,20 @@ void main() {
   vec4 plainSums = vec4(0.0);
   ${overTilesOfRows(
     variant,
-    `int key = firstKey + 2 * (seen.x / 2);
-    int texels = pairs(seen.y) - seen.x / 2;
-    ${weights.declare}
+    2,
+    `int key = firstKey + ${keysPerTile} * (seen.x / ${keysPerTile});
+    int tiles = registerTiles(seen.y) - seen.x / ${keysPerTile};
     // Sums of few terms, and sums of these, round less than one of many.
-    for (int done = 0; done < texels; done += 8) {
+    for (int done = 0; done < tiles; done += ${8 / side}) {
       vec4 weighted = vec4(0.0);
       vec4 plain = vec4(0.0);
-      ${walkTogether(
-        [weights],
-        'min(8, texels - done)',
-        `vec4 weights4 = ${weight};
-        weighted += weights4 * vec4(abs(aheadOf(head, query, key)));
-        plain += weights4;
-        key += 2;`,
+      ${alongPlanes(
+        variant,
+        walk,
+        `min(${8 / side}, tiles - done)`,
+        (planes) => `${planes.map(addQuad).join('')}
+      key += ${keysPerTile};`,
+        'weights',
       )}
       weightedSums += weighted;
       plainSums += plain;

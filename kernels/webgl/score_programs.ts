@@ -1,4 +1,4 @@
-/** Programs that make chunk textures (tiles_glsl.ts): scores, probabilities, and the gradient of the scores. */
+/** Programs that make planes of a chunk (tiles_glsl.ts): scores, probabilities, and the gradient of the scores. */
 import {
   type AttentionVariant,
   dotProducts,
@@ -9,47 +9,62 @@ import {
   scoreInputs,
   tanhFunction,
 } from './attention_glsl.js';
-import type {PackedProgram} from './packed_program.js';
+import {forEachQuad, lanes, planeNames, setTargets, targetNames} from './register_tiles_glsl.js';
+import type {RenderTargetsProgram} from './render_targets.js';
 import {texel} from './textures_glsl.js';
-import {enterScoreQuad, QUARTER_SETS, quadInputs} from './tiles_glsl.js';
+import {enterScoreTile, QUARTER_SETS, quadInputs} from './tiles_glsl.js';
 
-/** GLSL of the texel of a texture of two numbers per row that belongs to the two rows of the quad. */
-const ofQuadRows = (input: string) => texel(input, 'headIndex * pairs(queries) + query / 2');
+/** GLSL of the texel of a texture of two numbers per row that belongs to the two rows of a quad. */
+const ofQuadRows = (input: string, i: number) => texel(input, `headIndex * pairs(queries) + query / 2 + ${i}`);
 
-/** GLSL statements that declare the quad's `scores`; those of hidden keys are hiddenScore. */
+/** GLSL of the first query and of the first key of quad (i, j). */
+const placeOf = (i: number, j: number) => `query + ${2 * i}, key + ${2 * j}`;
+
+/** GLSL statements that declare the quads' `scores${ij}`; those of hidden keys are hiddenScore. */
 const declareScores = (variant: AttentionVariant) => `
   ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
-  vec4 scores = scoresOf(head, dots, query, key);
-  ${variant.layout ? `if (liveQuarters != ${QUARTER_SETS - 1}) { scores = liveScores(scores, liveQuarters, query, key); }` : ''}`;
+  ${forEachQuad(
+    variant.side,
+    (ij, i, j) => `vec4 scores${ij} = scoresOf(head, dots${ij}, ${placeOf(i, j)});
+  ${variant.layout ? `if (liveQuarters != ${QUARTER_SETS - 1}) { scores${ij} = liveScores(scores${ij}, liveQuarters, ${placeOf(i, j)}); }` : ''}`,
+  )}`;
 
 /** Scores of the forward pass. */
-export function scoresProgram(variant: AttentionVariant): PackedProgram {
+export function scoresProgram(variant: AttentionVariant): RenderTargetsProgram {
   return {
     inputs: ['q', 'k', ...quadInputs(variant), ...headInputs(variant), ...scoreInputs(variant)],
+    targets: targetNames(variant.side),
     code: `
 ${headFunctions(variant)}
 ${scoreFunctions(variant)}
 void main() {
-  ${enterScoreQuad(variant, 'vec4(hiddenScore)')}
+  ${enterScoreTile(variant, 'vec4(hiddenScore)')}
   ${declareScores(variant)}
-  setOutput(scores);
+  ${setTargets(variant.side, (ij) => `scores${ij}`)}
 }`,
   };
 }
 
 /** exp(scores − maximum) of the forward pass, times what dropout makes of it, from scores and (maximum, sum) rows. */
-export function weightsProgram(variant: AttentionVariant): PackedProgram {
+export function weightsProgram(variant: AttentionVariant): RenderTargetsProgram {
+  const {side, dropout} = variant;
   return {
-    inputs: ['scores', 'stats', ...quadInputs(variant), ...headInputs(variant)],
+    inputs: [...planeNames('scores', side), 'stats', ...quadInputs(variant), ...headInputs(variant)],
+    targets: targetNames(side),
     code: `
 ${headFunctions(variant)}
 ${dropoutFunctions(variant)}
 void main() {
-  ${enterScoreQuad(variant, 'vec4(0.0)')}
-  vec4 stats4 = ${ofQuadRows('stats')};
-  vec4 weights = exp(${texel('scores', 'index')} - stats4.xxzz);
-  ${variant.dropout ? 'weights = mix(vec4(0.0), weights * dropoutFactor, keptOf(head, query, key));' : ''}
-  setOutput(weights);
+  ${enterScoreTile(variant, 'vec4(0.0)')}
+  ${lanes(side)
+    .map((i) => `vec4 stats${i} = ${ofQuadRows('stats', i)};`)
+    .join('\n  ')}
+  ${forEachQuad(
+    side,
+    (ij, i, j) => `vec4 weights${ij} = exp(${texel(`scores${ij}`, 'index')} - stats${i}.xxzz);
+  ${dropout ? `weights${ij} = mix(vec4(0.0), weights${ij} * dropoutFactor, keptOf(head, ${placeOf(i, j)}));` : ''}`,
+  )}
+  ${setTargets(side, (ij) => `weights${ij}`)}
 }`,
   };
 }
@@ -58,20 +73,31 @@ void main() {
  * Probabilities of the backward pass, P = exp(S − reference) / sum, recomputed from softmaxStats. Those that dropout drops are stored as −P:
  * the gradient of the scores needs them, that of the values must not have them.
  */
-export function probabilitiesProgram(variant: AttentionVariant): PackedProgram {
+export function probabilitiesProgram(variant: AttentionVariant): RenderTargetsProgram {
+  const {side, dropout} = variant;
   return {
     inputs: ['q', 'k', 'softmaxStats', ...quadInputs(variant), ...headInputs(variant), ...scoreInputs(variant)],
+    targets: targetNames(side),
     code: `
 ${headFunctions(variant)}
 ${scoreFunctions(variant)}
 ${dropoutFunctions(variant)}
+vec4 probabilitiesOf(vec4 scores, vec4 stats) {
+  return mix(exp(scores - stats.xxzz) / stats.yyww, vec4(0.0), equal(scores, vec4(hiddenScore)));
+}
+
 void main() {
-  ${enterScoreQuad(variant, 'vec4(0.0)')}
+  ${enterScoreTile(variant, 'vec4(0.0)')}
   ${declareScores(variant)}
-  vec4 stats4 = ${ofQuadRows('softmaxStats')};
-  vec4 probabilities = mix(exp(scores - stats4.xxzz) / stats4.yyww, vec4(0.0), equal(scores, vec4(hiddenScore)));
-  ${variant.dropout ? 'probabilities = mix(-probabilities, probabilities, keptOf(head, query, key));' : ''}
-  setOutput(probabilities);
+  ${lanes(side)
+    .map((i) => `vec4 stats${i} = ${ofQuadRows('softmaxStats', i)};`)
+    .join('\n  ')}
+  ${forEachQuad(
+    side,
+    (ij, i, j) => `vec4 probabilities${ij} = probabilitiesOf(scores${ij}, stats${i});
+  ${dropout ? `probabilities${ij} = mix(-probabilities${ij}, probabilities${ij}, keptOf(head, ${placeOf(i, j)}));` : ''}`,
+  )}
+  ${setTargets(side, (ij) => `probabilities${ij}`)}
 }`,
   };
 }
@@ -82,35 +108,42 @@ void main() {
  */
 export type GradientOf = 'dots' | 'scores';
 
-/** dS = P ∘ (dO·Vᵀ − delta), from the textures of probabilities and of delta. */
-export function scoreGradientProgram(variant: AttentionVariant, gradientOf: GradientOf): PackedProgram {
+/** dS = P ∘ (dO·Vᵀ − delta), from probabilities and delta. */
+export function scoreGradientProgram(variant: AttentionVariant, gradientOf: GradientOf): RenderTargetsProgram {
+  const {side, dropout} = variant;
   const needsDots = variant.softcap && gradientOf === 'dots';
   const throughSoftcap = `
   ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
-  vec4 t = tanhQuad(dots * (scale / softcap));
-  gradient *= 1.0 - t * t;`;
+  ${forEachQuad(side, (ij) => `vec4 t${ij} = tanhQuad(dots${ij} * (scale / softcap)); gradient${ij} *= 1.0 - t${ij} * t${ij};`)}`;
   return {
     inputs: [
       'dO',
       'v',
-      'probabilities',
+      ...planeNames('probabilities', side),
       'delta',
       ...(needsDots ? (['q', 'k'] as const) : []),
       ...quadInputs(variant),
       ...headInputs(variant),
     ],
+    targets: targetNames(side),
     code: `
 ${headFunctions(variant)}
 ${needsDots ? tanhFunction : ''}
 void main() {
-  ${enterScoreQuad(variant, 'vec4(0.0)')}
-  vec4 probabilities4 = ${texel('probabilities', 'index')};
+  ${enterScoreTile(variant, 'vec4(0.0)')}
   ${dotProducts(variant, 'gradient', {operand: 'dO', row: 'query'}, {operand: 'v', row: 'key'})}
-  ${variant.dropout ? 'gradient = mix(vec4(0.0), gradient * dropoutFactor, greaterThan(probabilities4, vec4(0.0)));' : ''}
-  gradient = abs(probabilities4) * (gradient - ${ofQuadRows('delta')}.xxzz);
+  ${lanes(side)
+    .map((i) => `vec4 delta${i} = ${ofQuadRows('delta', i)};`)
+    .join('\n  ')}
+  ${forEachQuad(
+    side,
+    (ij, i) => `vec4 p${ij} = ${texel(`probabilities${ij}`, 'index')};
+  ${dropout ? `gradient${ij} = mix(vec4(0.0), gradient${ij} * dropoutFactor, greaterThan(p${ij}, vec4(0.0)));` : ''}
+  gradient${ij} = abs(p${ij}) * (gradient${ij} - delta${i}.xxzz);`,
+  )}
   ${needsDots ? throughSoftcap : ''}
   // Padding beyond the matrices may hold anything.
-  setOutput(mix(gradient, vec4(0.0), equal(probabilities4, vec4(0.0))));
+  ${setTargets(side, (ij) => `mix(gradient${ij}, vec4(0.0), equal(p${ij}, vec4(0.0)))`)}
 }`,
   };
 }

@@ -1,12 +1,12 @@
-/** Copies of texels from one packed texture to another. tfjs's programs draw whole textures, so this has one of its own. */
+/** Copies of texels from one packed texture to another. tfjs's programs draw whole textures, so parts have one of their own. */
 import type {GPGPUContext, MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import type {TensorInfo} from '@tensorflow/tfjs-core';
 import type {RowRange} from '../append_rows_kernels.js';
+import {buildFragmentProgram, type FragmentProgram, fragmentHeader} from './fragment_program.js';
+import {runPackedProgram} from './packed_program.js';
+import {texel, textureAccess} from './textures_glsl.js';
 
-const fragmentShader = `#version 300 es
-precision highp float;
-precision highp int;
-precision highp sampler2D;
+const fragmentShader = `${fragmentHeader}
 uniform sampler2D source;
 uniform int sourceWidth;
 uniform int targetWidth;
@@ -20,19 +20,10 @@ void main() {
   copied = texelFetch(source, ivec2(index % sourceWidth, index / sourceWidth), 0);
 }`;
 
-type CopyProgram = ReturnType<GPGPUContext['createProgram']>;
+const programs = new WeakMap<GPGPUContext, FragmentProgram>();
 
-const programs = new WeakMap<GPGPUContext, CopyProgram>();
-
-function programOf(gpgpu: GPGPUContext): CopyProgram {
-  const known = programs.get(gpgpu);
-  if (known) return known;
-  const {gl} = gpgpu;
-  const shader = gl.createShader(gl.FRAGMENT_SHADER) as WebGLShader;
-  gl.shaderSource(shader, fragmentShader);
-  gl.compileShader(shader);
-  const program = gpgpu.createProgram(shader);
-  gpgpu.buildVao(program);
+function programOf(gpgpu: GPGPUContext): FragmentProgram {
+  const program = programs.get(gpgpu) ?? buildFragmentProgram(gpgpu, fragmentShader);
   programs.set(gpgpu, program);
   return program;
 }
@@ -89,4 +80,17 @@ export function rectangles(start: number, count: number, width: number): Rectang
   add(width, Math.floor(count / width));
   add(count, 1);
   return parts;
+}
+
+const copyProgram = {
+  inputs: ['source'],
+  code: `${textureAccess}
+void main() {
+  setOutput(${texel('source', 'outputTexel()')});
+}`,
+};
+
+/** The tensor in a texture of its own, whose texels stand in the order of its shape. */
+export function packedCopy(backend: MathBackendWebGL, source: TensorInfo): TensorInfo {
+  return runPackedProgram(backend, copyProgram, source.shape, {source}, [], []);
 }

@@ -1,7 +1,8 @@
 /**
- * GLSL of how chunk textures are laid out, [tiles, tileQueries, tileKeys]. Without a layout each head has one tile, all
- * queries × the keys of the chunk; with one, each entry (a head, or a sample where heads have patterns of their own) has
- * the live tiles of the chunk's columns of tiles, numbered row by row. Programs find them by index textures:
+ * GLSL of how the matrices of a chunk are laid out, [tiles, tileQueries, tileKeys], in planes (register_tiles_glsl.ts).
+ * Without a layout each head has one tile, all queries × the keys of the chunk; with one, each entry (a head, or a sample
+ * where heads have patterns of their own) has the live tiles of the chunk's columns of tiles, numbered row by row. Programs
+ * find them by index textures:
  *
  * - tilePlaces: of each tile its row of tiles, over all patterns, and QUARTER_SETS·column + which of its quarters are live;
  * - rowRanges, rowEntries: the tiles of each row of tiles, and the column of each;
@@ -9,14 +10,16 @@
  */
 import type {AttentionVariant} from './attention_glsl.js';
 import {indexAccess} from './index_textures.js';
+import {setTargets} from './register_tiles_glsl.js';
 import {texel} from './textures_glsl.js';
 
 /** How many sets of live quarters a tile may have. */
 export const QUARTER_SETS = 16;
 
 type Sparse = Pick<AttentionVariant, 'layout'>;
+type Tiled = Pick<AttentionVariant, 'layout' | 'side'>;
 
-/** Inputs of programs that make a chunk texture (`enterScoreQuad`). */
+/** Inputs of programs that make planes of a chunk (`enterScoreTile`). */
 export const quadInputs = ({layout}: Sparse) => (layout ? (['tilePlaces'] as const) : []);
 /** Inputs of `overTilesOfRows`. */
 export const rowInputs = ({layout}: Sparse) => (layout ? (['rowRanges', 'rowEntries'] as const) : []);
@@ -33,7 +36,7 @@ int patternOf(Head head) {
   return patterns > 1 ? head.head : 0;
 }
 
-// The number of its entry's first tile in a chunk texture.
+// The number of its entry's first tile in the planes of a chunk.
 int firstTileOf(Head head) {
   return (patterns > 1 ? head.sampleIndex : head.index) * tileCount;
 }
@@ -48,10 +51,11 @@ vec4 liveScores(vec4 scores, int liveQuarters, int query, int key) {
 }
 
 /**
- * GLSL statements with which a program that makes a chunk texture finds its quad: declares `head`, `query`, `key`, and
- * with a layout `liveQuarters`; writes `otherwise` and ends where no query of the quad sees a key of it.
+ * GLSL statements with which a program that makes planes of a chunk finds its register tile: declares `head`, its first
+ * `query` and `key`, the number `index` of its texel and with a layout `liveQuarters`; writes `otherwise` and ends where no
+ * query of the register tile sees a key of it.
  */
-export function enterScoreQuad({layout}: Sparse, otherwise: string): string {
+export function enterScoreTile({layout, side}: Tiled, otherwise: string): string {
   const place = layout
     ? `
   ivec2 spot = indices(${texel('tilePlaces', 'tile % tileCount')});
@@ -66,27 +70,27 @@ export function enterScoreQuad({layout}: Sparse, otherwise: string): string {
   int key = chunkStart + within.y;`;
   return `
   int index = outputTexel();
-  int tileRowPair = index / pairs(tileKeys);
-  int tile = tileRowPair / pairs(tileQueries);
-  ivec2 within = 2 * ivec2(tileRowPair % pairs(tileQueries), index % pairs(tileKeys));
+  int rowOfTiles = index / registerTiles(tileKeys);
+  int tile = rowOfTiles / registerTiles(tileQueries);
+  ivec2 within = ${2 * side} * ivec2(rowOfTiles % registerTiles(tileQueries), index % registerTiles(tileKeys));
   ${place}
   // Textures may be larger than what they hold.
-  if (headIndex >= batch * heads) { setOutput(vec4(0.0)); return; }
+  if (headIndex >= batch * heads) { ${setTargets(side, () => 'vec4(0.0)')} return; }
   Head head = makeHead(headIndex);
-  ivec2 seen = visibleKeys(head, query, query + 1);
-  if (query >= queries || key + 1 < seen.x || key >= seen.y) { setOutput(${otherwise}); return; }`;
+  ivec2 seen = visibleKeys(head, query, query + ${2 * side - 1});
+  if (query >= queries || key + ${2 * side - 1} < seen.x || key >= seen.y) { ${setTargets(side, () => otherwise)} return; }`;
 }
 
 /**
- * GLSL that runs `body` for each tile that the rows `query` and `query + 1` of `head` cross. There, `firstTexel` is the
- * number of the first texel of theirs in the tile, `firstKey` the tile's first key, and `seen` the keys that they see,
- * counted from it.
+ * GLSL that runs `body` for each tile that so many rows of `head` cross, from `query` on, all in one register tile. There,
+ * `firstTexel` is the number of the first texel of their register tiles in the tile, `firstKey` the tile's first key, and
+ * `seen` the keys that they see, counted from it.
  */
-export function overTilesOfRows({layout}: Sparse, body: string): string {
+export function overTilesOfRows({layout, side}: Tiled, rows: number, body: string): string {
   const inTile = (tile: string, row: string, firstKey: string) => `
-    int firstTexel = (${tile} * pairs(tileQueries) + ${row} / 2) * pairs(tileKeys);
+    int firstTexel = (${tile} * registerTiles(tileQueries) + ${row} / ${2 * side}) * registerTiles(tileKeys);
     int firstKey = ${firstKey};
-    ivec2 seen = clamp(visibleKeys(head, query, query + 1) - firstKey, 0, tileKeys);
+    ivec2 seen = clamp(visibleKeys(head, query, query + ${rows - 1}) - firstKey, 0, tileKeys);
     ${body}`;
   if (!layout) return `{ ${inTile('head.index', 'query', 'chunkStart')} }`;
   return `{
@@ -99,15 +103,15 @@ export function overTilesOfRows({layout}: Sparse, body: string): string {
 }
 
 /**
- * GLSL that runs `body` for each tile that the columns `key` and `key + 1` of `head` cross. There, `firstTexel` is the
- * number of the first texel of theirs in the tile, from where texels below are pairs(tileKeys) on, `firstQuery` the
- * tile's first query, and `seen` the queries that see them, counted from it.
+ * GLSL that runs `body` for each tile that so many columns of `head` cross, from `key` on, all in one register tile. There,
+ * `firstTexel` is the number of the first texel of their register tiles in the tile, from where texels below are
+ * registerTiles(tileKeys) on, `firstQuery` the tile's first query, and `seen` the queries that see them, counted from it.
  */
-export function overTilesOfColumns({layout}: Sparse, body: string): string {
+export function overTilesOfColumns({layout, side}: Tiled, columns: number, body: string): string {
   const inTile = (tile: string, firstQuery: string) => `
-    int firstTexel = ${tile} * pairs(tileQueries) * pairs(tileKeys) + (key - chunkStart) % tileKeys / 2;
+    int firstTexel = ${tile} * registerTiles(tileQueries) * registerTiles(tileKeys) + (key - chunkStart) % tileKeys / ${2 * side};
     int firstQuery = ${firstQuery};
-    ivec2 seen = clamp(visibleQueries(head, key, key + 1) - firstQuery, 0, tileQueries);
+    ivec2 seen = clamp(visibleQueries(head, key, key + ${columns - 1}) - firstQuery, 0, tileQueries);
     ${body}`;
   if (!layout) return `{ ${inTile('head.index', '0')} }`;
   return `{

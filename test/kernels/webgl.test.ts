@@ -5,12 +5,14 @@
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import * as tf from '@tensorflow/tfjs-core';
 import {chunkLimits} from '../../kernels/webgl/key_chunks.js';
+import {compiledCount} from '../../kernels/webgl/render_targets.js';
 import {BlockLayout, type BlockSparseMode, blockSparseMatMul, flashAttention, layerNorm} from '../../src/index.js';
 import {type AttentionCase, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
 import {expectLayerNormRight} from '../layer_norm_results.js';
+import {describeInNarrowTextures} from '../narrow_textures.js';
 import {expectRotaryRight} from '../rotary_results.js';
 
 const MAX_SIDE = 'WEBGL_MAX_TEXTURE_SIZE';
@@ -47,26 +49,37 @@ describeOnBackends(
   onWebgl,
 );
 
+describeInNarrowTextures('WebGL attention', 64, () => {
+  for (const attentionCase of [
+    {...base, bias: 'HQK', alibi: 'H', causal: true},
+    {...base, H: 4, order: 'BSHD', D: 7, Dv: 9, dropout: {rate: 0.3, seed: 5}},
+    {...base, layout: {blockSize: [8, 16], density: 0.5, perHead: true}, bias: 'K', causal: true},
+  ] satisfies AttentionCase[]) {
+    it(`finds its way: ${describeCase(attentionCase)}`, () => expectRight(attentionCase));
+  }
+});
+
 describeOnBackends(
   'WebGL attention programs',
   () => {
     it('make no more scores than the live blocks of a layout have', () => {
       const [heads, S, blockSize] = [2, 512, 32];
       const layout = BlockLayout.slidingWindow(S, {window: [32, 32], blockSize});
-      const run = spyOn(tf.backend() as MathBackendWebGL, 'runWebGLProgram').and.callThrough();
+      const made = spyOn(tf.backend() as MathBackendWebGL, 'makeTensorInfo').and.callThrough();
       tf.tidy(() => {
         const q = tf.ones<tf.Rank.R4>([1, heads, S, 8]);
         const bias = tf.ones<tf.Rank.R2>([1, S]);
         tf.grads((x, b) => flashAttention(x as tf.Tensor4D, q, q, {layout, bias: b}))([q, bias]);
       });
       layout.dispose();
-      const largest = Math.max(...run.calls.allArgs().map(([{outputShape}]) => tf.util.sizeFromShape(outputShape)));
-      expect(largest).toBe(heads * layout.nnz * blockSize ** 2);
+      const largest = Math.max(...made.calls.allArgs().map(([shape]) => tf.util.sizeFromShape(shape)));
+      // In four planes.
+      expect(largest).toBe((heads * layout.nnz * blockSize ** 2) / 4);
     });
 
     it('are compiled once for all sequence lengths', async () => {
       await trainingStep(33, 40);
-      const compiled = programCount('chunkStart');
+      const compiled = attentionPrograms();
       for (const [Sq, Sk] of [
         [34, 41],
         [64, 129],
@@ -75,7 +88,7 @@ describeOnBackends(
         await trainingStep(Sq, Sk);
       }
       expect(compiled).toBeGreaterThan(0);
-      expect(programCount('chunkStart')).toBe(compiled);
+      expect(attentionPrograms()).toBe(compiled);
     });
   },
   onWebgl,
@@ -245,6 +258,10 @@ async function trainingStep(Sq: number, Sk: number): Promise<void> {
   });
   await Promise.all(gradients.map((gradient) => gradient.data()));
   tf.dispose(gradients);
+}
+
+function attentionPrograms(): number {
+  return programCount('chunkStart') + compiledCount(tf.backend() as MathBackendWebGL);
 }
 
 /** Programs that have this uniform: tfjs compiles its ops anew for some shapes. */

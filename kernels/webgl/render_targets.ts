@@ -1,0 +1,155 @@
+/**
+ * Programs with several render targets, which tfjs's have not: a fragment makes a texel of each, so that what it fetches
+ * serves more results. WebGL 2 promises four.
+ */
+import type {GPGPUContext, MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
+import {type TensorInfo, util} from '@tensorflow/tfjs-core';
+import {buildFragmentProgram, type FragmentProgram, fragmentHeader} from './fragment_program.js';
+import type {Textures, Uniform} from './packed_program.js';
+import {packedCopy} from './texel_copies.js';
+
+/** A program: the packed textures it reads, by variable name, the outputs that it assigns texels to, and its GLSL. */
+export interface RenderTargetsProgram {
+  inputs: readonly string[];
+  targets: readonly string[];
+  code: string;
+}
+
+interface Compiled {
+  program: FragmentProgram;
+  locations: Map<string, WebGLUniformLocation | null>;
+}
+
+interface OfContext {
+  compiled: Map<string, Compiled>;
+  /** By how many targets they have. */
+  framebuffers: Map<number, WebGLFramebuffer>;
+}
+
+const contexts = new WeakMap<GPGPUContext, OfContext>();
+
+function ofContext(gpgpu: GPGPUContext): OfContext {
+  const made = contexts.get(gpgpu) ?? {compiled: new Map(), framebuffers: new Map()};
+  contexts.set(gpgpu, made);
+  return made;
+}
+
+/** How many programs have been compiled. */
+export function compiledCount({gpgpu}: MathBackendWebGL): number {
+  return ofContext(gpgpu).compiled.size;
+}
+
+/** Runs the program, compiled once for all shapes; the targets all have this shape, and `values` are those of the uniforms. */
+export function runRenderTargetsProgram(
+  backend: MathBackendWebGL,
+  program: RenderTargetsProgram,
+  shape: number[],
+  textures: Textures,
+  uniforms: readonly Uniform[],
+  values: number[][],
+): TensorInfo[] {
+  const {gpgpu} = backend;
+  const inputs = program.inputs.map((name) => asPacked(backend, textures[name] as TensorInfo));
+  const targets = program.targets.map(() => packedTexture(backend, shape));
+  const {program: binary, locations} = compiledFor(gpgpu, program, uniforms);
+  const [rows, columns] = textureShape(backend, targets[0]);
+
+  bindTargets(
+    gpgpu,
+    targets.map(({dataId}) => backend.getTexture(dataId)),
+    Math.ceil(columns / 2),
+    Math.ceil(rows / 2),
+  );
+  gpgpu.setProgram(binary);
+  gpgpu.bindVertexArray(binary.vao);
+  const gl = gpgpu.gl as WebGL2RenderingContext;
+  const location = (name: string) => locations.get(name) ?? null;
+  gl.uniform2i(location('outTexShape'), rows, columns);
+  program.inputs.forEach((name, unit) => {
+    const {info} = inputs[unit];
+    const sampler = location(name);
+    if (sampler) gpgpu.setInputMatrixTexture(backend.getTexture(info.dataId), sampler, unit);
+    gl.uniform2i(location(`${name}TexShape`), ...textureShape(backend, info));
+  });
+  uniforms.forEach(({name, type}, i) => {
+    if (type === 'int') gl.uniform1iv(location(name), values[i]);
+    else if (type === 'float') gl.uniform1fv(location(name), values[i]);
+    else gl.uniform4iv(location(name), values[i]);
+  });
+  gpgpu.executeProgram();
+  for (const {info, isCopy} of inputs) if (isCopy) backend.disposeIntermediateTensorInfo(info);
+  return targets;
+}
+
+/** In matrix elements, of which a texel holds two rows and two columns. */
+function textureShape(backend: MathBackendWebGL, {dataId}: TensorInfo): [rows: number, columns: number] {
+  return backend.texData.get(dataId).texShape as [number, number];
+}
+
+/** A tensor without contents, but with a texture. */
+function packedTexture(backend: MathBackendWebGL, shape: number[]): TensorInfo {
+  const info = backend.makeTensorInfo(shape, 'float32');
+  backend.texData.get(info.dataId).isPacked = true;
+  backend.uploadToGPU(info.dataId);
+  return info;
+}
+
+/** The tensor in a texture that is packed as its shape says: its own, or one that tfjs makes. */
+function asPacked(backend: MathBackendWebGL, info: TensorInfo): {info: TensorInfo; isCopy: boolean} {
+  const data = backend.texData.get(info.dataId);
+  if (data.texture && data.isPacked && !data.slice && sameQuads(data.shape, info.shape)) return {info, isCopy: false};
+  return {info: packedCopy(backend, info), isCopy: true};
+}
+
+/** Whether the same texels hold a tensor in either shape. */
+function sameQuads(stored: number[], shape: number[]): boolean {
+  if (util.arraysEqual(stored, shape)) return true;
+  if (stored.length < 2 || shape.length < 2) return false;
+  const [[storedRows, storedColumns], [rows, columns]] = [stored, shape].map((sides) => sides.slice(-2));
+  return storedColumns === columns && (storedRows === rows || (storedRows % 2 === 0 && rows % 2 === 0));
+}
+
+function compiledFor(gpgpu: GPGPUContext, program: RenderTargetsProgram, uniforms: readonly Uniform[]): Compiled {
+  const {compiled} = ofContext(gpgpu);
+  const source = sourceOf(program, uniforms);
+  const known = compiled.get(source);
+  if (known) return known;
+  const binary = buildFragmentProgram(gpgpu, source);
+  const names = [
+    'outTexShape',
+    ...program.inputs.flatMap((name) => [name, `${name}TexShape`]),
+    ...uniforms.map(({name}) => name),
+  ];
+  const {gl} = gpgpu;
+  const made = {program: binary, locations: new Map(names.map((name) => [name, gl.getUniformLocation(binary, name)]))};
+  compiled.set(source, made);
+  return made;
+}
+
+function sourceOf({inputs, targets, code}: RenderTargetsProgram, uniforms: readonly Uniform[]): string {
+  return `${fragmentHeader}
+uniform ivec2 outTexShape;
+${inputs.map((name) => `uniform sampler2D ${name};\nuniform ivec2 ${name}TexShape;`).join('\n')}
+${uniforms.map(({name, type}) => `uniform ${type} ${name};`).join('\n')}
+${targets.map((name, i) => `layout(location = ${i}) out vec4 ${name};`).join('\n')}
+${code}`;
+}
+
+/** What is drawn next goes to these textures; tfjs binds a framebuffer of its own for each of its programs. */
+function bindTargets(gpgpu: GPGPUContext, textures: WebGLTexture[], width: number, height: number): void {
+  const gl = gpgpu.gl as WebGL2RenderingContext;
+  const {framebuffers} = ofContext(gpgpu);
+  const known = framebuffers.get(textures.length);
+  const framebuffer = known ?? gl.createFramebuffer();
+  gl.bindFramebuffer(gl.FRAMEBUFFER, framebuffer);
+  const attachments = textures.map((_, i) => gl.COLOR_ATTACHMENT0 + i);
+  textures.forEach((texture, i) => {
+    gl.framebufferTexture2D(gl.FRAMEBUFFER, attachments[i], gl.TEXTURE_2D, texture, 0);
+  });
+  if (!known) {
+    framebuffers.set(textures.length, framebuffer as WebGLFramebuffer);
+    gl.drawBuffers(attachments);
+  }
+  gl.viewport(0, 0, width, height);
+  gl.scissor(0, 0, width, height);
+}
