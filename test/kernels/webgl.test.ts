@@ -55,7 +55,8 @@ describeInNarrowTextures('WebGL attention', 64, () => {
     {...base, H: 4, order: 'BSHD', D: 7, Dv: 9, dropout: {rate: 0.3, seed: 5}},
     {...base, layout: {blockSize: [8, 16], density: 0.5, perHead: true}, bias: 'K', causal: true},
   ] satisfies AttentionCase[]) {
-    it(`finds its way: ${describeCase(attentionCase)}`, () => expectRight(attentionCase));
+    // The formula's own scores do not fit there.
+    it(`finds its way: ${describeCase(attentionCase)}`, () => expectRight(attentionCase, 'cpu'));
   }
 });
 
