@@ -20,6 +20,7 @@ import {webglBlockSparseMatMul} from '../kernels/webgl/block_sparse_mat_mul.js';
 import {webglBlockSparseSoftmaxKernels} from '../kernels/webgl/block_sparse_softmax.js';
 import {webglButterflyKernels} from '../kernels/webgl/butterfly_multiply.js';
 import {webglColumnSums} from '../kernels/webgl/column_sums.js';
+import {webglDenseMatMul} from '../kernels/webgl/dense_mat_mul.js';
 import {webglKernels} from '../kernels/webgl/flash_attention.js';
 import {webglGeluKernels} from '../kernels/webgl/gelu.js';
 import {webglLanguageModelLossKernels} from '../kernels/webgl/language_model_loss.js';
@@ -81,6 +82,7 @@ const kernels = [
   webgpuColumnSums,
   webgpuDenseMatMul,
   webglColumnSums,
+  webglDenseMatMul,
   cpuGeluKernels,
   webgpuGeluKernels,
   webglGeluKernels,

@@ -8,7 +8,7 @@ import {entryCount, type KeyChunk, WHOLE} from './key_chunks.js';
 import {tilesOf, tileTextures} from './live_tiles.js';
 import {type PackedProgram, runPackedProgram, type Textures} from './packed_program.js';
 import {assembleProgram, planeShape, planesNamed} from './register_tiles_glsl.js';
-import {type RenderTargetsProgram, runRenderTargetsProgram} from './render_targets.js';
+import {type RenderTargetsProgram, runRenderTargetsProgram, supportsTargets} from './render_targets.js';
 import {assertTexturesFit} from './texture_limits.js';
 
 /** Stands for "no limit" in a window: beyond any sequence, yet sums of a few stay within int32. */
@@ -36,7 +36,7 @@ export class AttentionRun {
       softcap: attrs.softcap > 0,
       dropout: attrs.dropoutRate > 0,
       layout: attrs.layout !== null,
-      side: registerSide(attrs),
+      side: registerSide(backend, attrs),
     };
     this.common = commonUniforms(inputs, attrs, this.sizes);
   }
@@ -149,8 +149,9 @@ export function inCallOrder(run: AttentionRun, result: TensorInfo): TensorInfo {
 }
 
 /** Register tiles must not straddle live tiles. */
-function registerSide({layout}: FlashAttentionAttrs): AttentionVariant['side'] {
-  return !layout || tilesOf(layout).blockSize.every((size) => size % 4 === 0) ? 2 : 1;
+function registerSide(backend: MathBackendWebGL, {layout}: FlashAttentionAttrs): AttentionVariant['side'] {
+  const fit = !layout || tilesOf(layout).blockSize.every((size) => size % 4 === 0);
+  return fit && supportsTargets(backend, 4) ? 2 : 1;
 }
 
 function uniformValues(common: Record<string, number[]>, {start, count, isLast, tiles}: KeyChunk): number[][] {

@@ -8,7 +8,7 @@
 import type {TensorInfo} from '@tensorflow/tfjs-core';
 import type {AttentionVariant} from './attention_glsl.js';
 import type {PackedProgram, Textures} from './packed_program.js';
-import {textureAccess} from './textures_glsl.js';
+import {texel, textureAccess} from './textures_glsl.js';
 
 type Side = AttentionVariant['side'];
 
@@ -67,10 +67,13 @@ export function planeTexel(side: Side, name: string, i: string, j: string, at: s
   return `((${i}) == 0 ? ${ofRow(0)} : ${ofRow(1)})`;
 }
 
-/** Puts planes of [batch, heads, rows, columns] together, in one texture; the sides of the matrix are names of uniforms. */
-export function assembleProgram(side: Side, rows: 'queries' | 'keys', columns: 'depth' | 'valueDepth'): PackedProgram {
+/**
+ * Puts planes of matrices [.., rows, columns] together, in one texture, and adds a bias [columns] to each row where there is
+ * one. The sides of a matrix are names of uniforms.
+ */
+export function assembleProgram(side: Side, rows: string, columns: string, hasBias = false): PackedProgram {
   return {
-    inputs: planeNames('plane', side),
+    inputs: [...planeNames('plane', side), ...(hasBias ? ['bias'] : [])],
     code: `
 ${textureAccess}
 ${registerTileFunction(side)}
@@ -80,7 +83,10 @@ void main() {
   ivec2 quad = ivec2(rowPair % pairs(${rows}), index % pairs(${columns}));
   int tileRow = rowPair / pairs(${rows}) * registerTiles(${rows}) + quad.x / ${side};
   ivec2 at = place(tileRow * registerTiles(${columns}) + quad.y / ${side}, packedWidth(plane00TexShape));
-  setOutput(${planeTexel(side, 'plane', `quad.x % ${side}`, `quad.y % ${side}`, 'at')});
+  vec4 result = ${planeTexel(side, 'plane', `quad.x % ${side}`, `quad.y % ${side}`, 'at')};
+  ${hasBias ? `result += ${texel('bias', 'quad.y')}.xyxy;` : ''}
+  // Padding is 0, on which tfjs's products rely.
+  setOutput(mix(result, vec4(0.0), outside(quad.x, quad.y, ${rows}, ${columns})));
 }`,
   };
 }

@@ -24,14 +24,40 @@ interface OfContext {
   compiled: Map<string, Compiled>;
   /** By how many targets they have. */
   framebuffers: Map<number, WebGLFramebuffer>;
+  /** Whether so many targets can be drawn to. */
+  supported: Map<number, boolean>;
 }
 
 const contexts = new WeakMap<GPGPUContext, OfContext>();
 
 function ofContext(gpgpu: GPGPUContext): OfContext {
-  const made = contexts.get(gpgpu) ?? {compiled: new Map(), framebuffers: new Map()};
+  const made = contexts.get(gpgpu) ?? {compiled: new Map(), framebuffers: new Map(), supported: new Map()};
   contexts.set(gpgpu, made);
   return made;
+}
+
+/** Replaced by tests, which want to see what is done with fewer. */
+export const targetLimits = {most: 4};
+
+/** Whether a fragment can make texels of so many textures: WebGL 2 promises four targets, but not of 32-bit floats. */
+export function supportsTargets(backend: MathBackendWebGL, count: number): boolean {
+  if (count > targetLimits.most) return false;
+  const {gpgpu} = backend;
+  const {supported} = ofContext(gpgpu);
+  const known = supported.get(count);
+  if (known !== undefined) return known;
+  const {gl} = gpgpu;
+  const targets = Array.from({length: count}, () => packedTexture(backend, [2, 2]));
+  bindTargets(
+    gpgpu,
+    targets.map(({dataId}) => backend.getTexture(dataId)),
+    1,
+    1,
+  );
+  const isComplete = gl.checkFramebufferStatus(gl.FRAMEBUFFER) === gl.FRAMEBUFFER_COMPLETE;
+  for (const target of targets) backend.disposeIntermediateTensorInfo(target);
+  supported.set(count, isComplete);
+  return isComplete;
 }
 
 /** How many programs have been compiled. */

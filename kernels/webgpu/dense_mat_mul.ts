@@ -2,12 +2,13 @@
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import type {KernelConfig, TensorInfo} from '@tensorflow/tfjs-core';
 import {DenseMatMul, type DenseMatMulAttrs, type DenseMatMulInputs} from '../../src/kernel_names.js';
+import {type DenseMatMulSizes, denseMatMulSizes} from '../dense_mat_mul_sizes.js';
 import {matMulOfTfjs} from '../fallback/dense_mat_mul.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {sumColumns} from './column_sums.js';
 import {type DenseMatMulVariant, denseMatMulShader} from './dense_mat_mul_wgsl.js';
 import {dispatch} from './dispatch.js';
-import {chooseMatMulPlan, denseProductTiles, type MatMulPlan, type MatMulSizes} from './tile_sizes.js';
+import {chooseMatMulPlan, denseProductTiles, type MatMulPlan} from './tile_sizes.js';
 
 export const webgpuDenseMatMul: KernelConfig = {
   kernelName: DenseMatMul,
@@ -16,8 +17,8 @@ export const webgpuDenseMatMul: KernelConfig = {
     const backend = call.backend as WebGPUBackend;
     const inputs = call.inputs as DenseMatMulInputs;
     const attrs = call.attrs as unknown as DenseMatMulAttrs;
-    const sizes = matMulSizes(inputs, attrs);
-    const plan = chooseMatMulPlan(backend.device, sizes);
+    const sizes = denseMatMulSizes(inputs, attrs);
+    const plan = chooseMatMulPlan(backend.device, {...sizes, hasBias: inputs.bias !== undefined});
     if (!plan) return matMulOfTfjs(inputs, attrs);
     const {a, b} = inputs;
     if (plan.parts === 1) return multiply(backend, inputs, attrs, sizes, plan);
@@ -34,7 +35,7 @@ function multiply(
   backend: WebGPUBackend,
   {a, b, bias}: DenseMatMulInputs,
   attrs: DenseMatMulAttrs,
-  {rows, columns, inner}: MatMulSizes,
+  {rows, columns, inner}: DenseMatMulSizes,
   {tile, parts, innerOfPart}: MatMulPlan,
 ): TensorInfo {
   const outShape = [parts * rows, columns];
@@ -56,10 +57,4 @@ function multiply(
     workgroups: denseProductTiles(tile, [rows, columns]) * parts,
   });
   return out;
-}
-
-function matMulSizes({a, b, bias}: DenseMatMulInputs, {transposeA, transposeB}: DenseMatMulAttrs): MatMulSizes {
-  const [rows, inner] = transposeA ? [...a.shape].reverse() : a.shape;
-  const columns = b.shape[transposeB ? 0 : 1];
-  return {rows, inner, columns, hasBias: bias !== undefined};
 }

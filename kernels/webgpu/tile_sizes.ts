@@ -2,6 +2,7 @@
  * Tile sizes of every attention kernel: the one place to tune. A kernel's generator takes a record and nothing else
  * decides its loops; a record is chosen by the device's limits and SIMD width, never by the name of a GPU.
  */
+import type {DenseMatMulSizes} from '../dense_mat_mul_sizes.js';
 
 /** How one workgroup cuts up the score matrix. */
 export interface TileSizes {
@@ -208,14 +209,6 @@ export function chooseDenseProductTile(device: GPUDevice, matrices: [number, num
   return tiles.find(fits) ?? tiles[tiles.length - 1];
 }
 
-/** Of a product a·b: what it makes, and what lies between a and b. */
-export interface MatMulSizes {
-  rows: number;
-  columns: number;
-  inner: number;
-  hasBias: boolean;
-}
-
 /** How a dense product is made: tile by tile, and where tiles are few, in several parts of the inner dimension. */
 export interface MatMulPlan {
   tile: ProductTile;
@@ -242,7 +235,7 @@ const LEAST_INNER_OF_PART = 256;
  */
 export function chooseMatMulPlan(
   device: GPUDevice,
-  {rows, columns, inner, hasBias}: MatMulSizes,
+  {rows, columns, inner, hasBias}: DenseMatMulSizes & {hasBias: boolean},
 ): MatMulPlan | undefined {
   const {tile, leastMultiplyAdds, workgroups} = matMulTable[simdWidth(device)];
   if (rows * columns * inner < leastMultiplyAdds || inner < tile.inner) return undefined;

@@ -9,8 +9,8 @@ export interface DenseMatMulOptions extends Partial<DenseMatMulAttrs> {
 }
 
 /**
- * a·b + bias of matrices, either of them transposed if so asked. Large products on WebGPU have a kernel of ours, all
- * others are tfjs's. The gradients of tfjs's fused.matMul are all computed, whether they are wanted or not, that for the
+ * a·b + bias of matrices, either of them transposed if so asked. Large products on GPUs have kernels of ours, all others
+ * are tfjs's. The gradients of tfjs's fused.matMul are all computed, whether they are wanted or not, that for the
  * bias from a transposed copy; and it keeps the product besides its inputs.
  */
 export function denseMatMul(a: Tensor2D, b: Tensor2D, options: DenseMatMulOptions = {}): Tensor2D {

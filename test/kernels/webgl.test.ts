@@ -5,12 +5,14 @@
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import * as tf from '@tensorflow/tfjs-core';
 import {chunkLimits} from '../../kernels/webgl/key_chunks.js';
-import {compiledCount} from '../../kernels/webgl/render_targets.js';
+import {compiledCount, targetLimits} from '../../kernels/webgl/render_targets.js';
 import {BlockLayout, type BlockSparseMode, blockSparseMatMul, flashAttention, layerNorm} from '../../src/index.js';
+import {denseMatMul} from '../../src/ops/dense_mat_mul.js';
 import {type AttentionCase, describeCase} from '../attention_cases.js';
 import {expectRight} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
+import {expectDenseProductRight} from '../dense_mat_mul_results.js';
 import {expectLayerNormRight} from '../layer_norm_results.js';
 import {describeInNarrowTextures} from '../narrow_textures.js';
 import {expectRotaryRight} from '../rotary_results.js';
@@ -59,6 +61,31 @@ describeInNarrowTextures('WebGL attention', 64, () => {
     it(`finds its way: ${describeCase(attentionCase)}`, () => expectRight(attentionCase, 'cpu'));
   }
 });
+
+describeInNarrowTextures('WebGL dense products', 64, () => {
+  it('find their way', async () => {
+    await expectDenseProductRight({rows: 67, columns: 131, inner: 35, hasBias: true});
+    await expectDenseProductRight({rows: 60, columns: 133, inner: 37, transposeA: true, transposeB: true});
+  });
+});
+
+describeOnBackends(
+  'WebGL without render targets of 32-bit floats',
+  () => {
+    const {most} = targetLimits;
+    beforeAll(() => Object.assign(targetLimits, {most: 1}));
+    afterAll(() => Object.assign(targetLimits, {most}));
+
+    it('has attention all the same', () => expectRight({...base, H: 4, causal: true, bias: 'HQK', alibi: 'H'}));
+
+    it('leaves dense products to tfjs', async () => {
+      const compiled = compiledCount(tf.backend() as MathBackendWebGL);
+      await expectDenseProductRight({rows: 100, columns: 68, inner: 72, hasBias: true});
+      expect(compiledCount(tf.backend() as MathBackendWebGL)).toBe(compiled);
+    });
+  },
+  onWebgl,
+);
 
 describeOnBackends(
   'WebGL attention programs',
@@ -219,7 +246,8 @@ describeOnBackends(
       const q = tf.zeros<tf.Rank.R4>([1, 2, 40, 16]);
       const k = tf.zeros<tf.Rank.R4>([1, 2, 300, 16]);
       const layout = butterfly(64, 8);
-      const [x, values] = [tf.zeros([200, 64]), tf.zeros([layout.nnz, 8, 8])];
+      const [x, values] = [tf.zeros<tf.Rank.R2>([200, 64]), tf.zeros([layout.nnz, 8, 8])];
+      const w = tf.zeros<tf.Rank.R2>([64, 64]);
       const gamma = tf.ones<tf.Rank.R1>([64]);
       const side = tf.env().getNumber(MAX_SIDE);
       const {numTensors, numDataBuffers} = tf.memory();
@@ -230,6 +258,9 @@ describeOnBackends(
         );
         expect(() => blockSparseMatMul(x, values, {layout, mode: 'dds'})).toThrowError(
           'blockSparseMatMul: a of shape [1,1,200,64] needs 3200 texels, but a texture of this WebGL device holds 32 × 32 = 1024.',
+        );
+        expect(() => denseMatMul(x, w)).toThrowError(
+          'denseMatMul: a of shape [200,64] needs 3200 texels, but a texture of this WebGL device holds 32 × 32 = 1024.',
         );
         expect(() => layerNorm(x, gamma, gamma)).toThrowError(
           'layerNorm: x of shape [200,64] needs 3200 texels, but a texture of this WebGL device holds 32 × 32 = 1024.',

@@ -1,0 +1,63 @@
+/** The program of a dense product: a fragment sums up a register tile of 2 × 2 quads (register_tiles_glsl.ts). */
+import type {DenseMatMulAttrs} from '../../src/kernel_names.js';
+import {forEachQuad, lanes, registerTileFunction, setTargets, targetNames} from './register_tiles_glsl.js';
+import type {RenderTargetsProgram} from './render_targets.js';
+import {texelWalk, textureAccess, walkTogether} from './textures_glsl.js';
+
+/** Of the product, and what lies between a and b. */
+export const denseMatMulUniforms = [
+  {name: 'rows', type: 'int'},
+  {name: 'columns', type: 'int'},
+  {name: 'inner', type: 'int'},
+] as const;
+
+export const SIDE = 2;
+
+/** The components of its quad that a quad of products takes, for the first and for the second inner index. */
+const componentsOfA = (transposed: boolean) => (transposed ? ['xxyy', 'zzww'] : ['xxzz', 'yyww']);
+const componentsOfB = (transposed: boolean) => (transposed ? ['xzxz', 'ywyw'] : ['xyxy', 'zwzw']);
+
+/** Reads `matrixA` and `matrixB`, as tfjs calls a variable of its own `b`. */
+export function denseMatMulProgram({transposeA, transposeB}: DenseMatMulAttrs): RenderTargetsProgram {
+  /** Along the inner axis, from the quad with this number on the other. */
+  const walk = (texture: string, name: string, quad: string, side: string, innerIsColumn: boolean) =>
+    innerIsColumn
+      ? texelWalk(texture, name, `(${quad}) * pairs(inner)`, '1')
+      : texelWalk(texture, name, quad, `pairs(${side})`);
+  const rowWalks = lanes(SIDE).map((i) => walk('matrixA', `a${i}`, `row + ${i}`, 'rows', !transposeA));
+  const columnWalks = lanes(SIDE).map((j) => walk('matrixB', `b${j}`, `column + ${j}`, 'columns', transposeB));
+  const walks = [...rowWalks, ...columnWalks];
+  const fetchAll = [
+    ...rowWalks.map(({fetch}, i) => `vec4 x${i} = ${fetch};`),
+    ...columnWalks.map(({fetch}, j) => `vec4 y${j} = ${fetch};`),
+  ].join(' ');
+  const [[firstOfA, secondOfA], [firstOfB, secondOfB]] = [componentsOfA(transposeA), componentsOfB(transposeB)];
+  const first = (i: number, j: number) => `x${i}.${firstOfA} * y${j}.${firstOfB}`;
+  const second = (i: number, j: number) => `x${i}.${secondOfA} * y${j}.${secondOfB}`;
+  return {
+    inputs: ['matrixA', 'matrixB'],
+    targets: targetNames(SIDE),
+    code: `
+${textureAccess}
+${registerTileFunction(SIDE)}
+void main() {
+  int index = outputTexel();
+  int row = ${SIDE} * (index / registerTiles(columns));
+  int column = ${SIDE} * (index % registerTiles(columns));
+  ${forEachQuad(SIDE, (ij) => `vec4 sum${ij} = vec4(0.0);`)}
+  ${walks.map(({declare}) => declare).join('\n  ')}
+  ${walkTogether(
+    walks,
+    'inner / 2',
+    `${fetchAll}
+      ${forEachQuad(SIDE, (ij, i, j) => `sum${ij} += ${first(i, j)} + ${second(i, j)};`)}`,
+  )}
+  if (inner % 2 == 1) {
+    // The second half of the last quads is padding, whose content nobody vouches for.
+    ${fetchAll}
+    ${forEachQuad(SIDE, (ij, i, j) => `sum${ij} += ${first(i, j)};`)}
+  }
+  ${setTargets(SIDE, (ij) => `sum${ij}`)}
+}`,
+  };
+}
