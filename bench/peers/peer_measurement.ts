@@ -23,10 +23,17 @@ export interface StartedPeer {
 }
 
 export async function startPeer(problem: PeerProblem): Promise<StartedPeer> {
-  await requestAdapter();
+  const {info} = await requestAdapter();
   countWebgpuBuffers();
   const peer = await openers[problem.contender](problem);
+  refuseOtherAdapter(peer.device.adapterInfo, info);
   return {peer, faults: watchWebgpu(peer.device), bytes: pageBytes()};
+}
+
+/** A peer asks for an adapter in its own words, and may be given another than the one that the results name. */
+function refuseOtherAdapter(ofPeer: GPUAdapterInfo, expected: GPUAdapterInfo): void {
+  const [found, wanted] = [ofPeer, expected].map((info) => `${info.vendor} ${info.architecture}`);
+  if (found !== wanted) throw new Error(`it runs on the adapter ${found}, not ${wanted}`);
 }
 
 export async function measurePeer({peer, faults, bytes}: StartedPeer, problem: PeerProblem): Promise<Measurement> {
