@@ -104,7 +104,7 @@ function groupedBy<T>(items: T[], keyOf: (item: T) => string): [string, T[]][] {
 
 function legend(contenders: Contender[]): Strip {
   const entries = contenders.map((name, i) => {
-    const x = MARGIN + 130 * i;
+    const x = MARGIN + 150 * i;
     return `<rect class="${name}" x="${x}" y="3" width="12" height="12"/>${textAt(x + 18, 13, labelOf(name))}`;
   });
   return {svg: entries.join(''), height: LINE_HEIGHT};
