@@ -7,7 +7,10 @@ import type {SweptKernel} from './tile_sweep.js';
  * layout of live blocks makes `sparse`, or a `structured` matrix, or its `dense` counterpart: `flashAttention` without a
  * layout, tfjs's matMul, or tf.layers.dense.
  */
-export type Contender = 'flash' | 'unfused' | 'standard' | 'sparse' | 'structured' | 'dense';
+export type Contender = 'flash' | 'unfused' | 'standard' | 'sparse' | 'structured' | 'dense' | PeerName;
+/** Other libraries: onnxruntime-web and jax-js. */
+export const peerNames = ['onnxruntime', 'jax'] as const;
+export type PeerName = (typeof peerNames)[number];
 export type BackendName = 'webgpu' | 'webgl';
 export type Pass = 'forward' | 'forward+backward';
 
@@ -146,6 +149,12 @@ export function contendersOf(problem: Problem): [Contender, Contender] {
   if (problem.kind === 'gpt') return ['flash', 'standard'];
   if (isStructured(problem) || problem.kind === 'gpt mlp') return ['structured', 'dense'];
   return kindOf(problem) === 'attention' ? ['flash', 'unfused'] : ['sparse', 'dense'];
+}
+
+/** Those that can do it too: on WebGPU, and onnxruntime-web without a gradient. */
+export function peersOf(problem: Problem): PeerName[] {
+  if (kindOf(problem) !== 'attention' || problem.backend !== 'webgpu') return [];
+  return peerNames.filter((name) => name !== 'onnxruntime' || problem.pass === 'forward');
 }
 
 export function isGpt(problem: Problem): problem is GptProblem {

@@ -9,8 +9,8 @@ export interface Measurement {
   batches?: number[];
   /** Peak GPU bytes of the first call above its inputs. */
   peakBytes: number;
-  /** By how much the backend's own count of allocated bytes grew in that call. */
-  backendBytes: number;
+  /** By how much the backend's own count of allocated bytes grew in that call; peers have none. */
+  backendBytes?: number;
   /**
    * Of a training run: the mean loss of every ten steps, that of text it has not seen after each quarter of the steps, and
    * the model's parameters.

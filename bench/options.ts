@@ -11,6 +11,8 @@ export interface Options {
   allowSoftware: boolean;
   stockDevice: boolean;
   profile: boolean;
+  /** Whether other libraries are measured too. */
+  peers: boolean;
   /** Folder of the results. */
   out: string;
   /** Goes into the names of the files. */
@@ -34,6 +36,7 @@ export const usage = `Usage: npm run bench -- [options]
   --allow-software       go on where GPU_FLAGS is set and yet a software GPU answers
   --out folder           where the results go
   --label text           goes into the names of their files
+  --peers                also measure onnxruntime-web and jax-js (attention on WebGPU)
   --profile              print where the time on the GPU goes, kernel by kernel (WebGPU)
   --width n, --tokens n  of kind gpt: the model's width, and the tokens of a batch
   --tiles list           try these tiles of the WebGPU kernels (see bench/tile_sweep.ts), flashAttention only
@@ -60,6 +63,7 @@ export function readOptions(args: string[]): Options | 'help' {
       label: {type: 'string'},
       tiles: {type: 'string'},
       profile: {type: 'boolean', default: false},
+      peers: {type: 'boolean', default: false},
       width: {type: 'string'},
       tokens: {type: 'string'},
     },
@@ -82,6 +86,7 @@ export function readOptions(args: string[]): Options | 'help' {
     allowSoftware: values['allow-software'],
     stockDevice: values['stock-device'],
     profile: values.profile,
+    peers: values.peers,
     out: values.out,
     label: values.label,
     tiles: values.tiles === undefined ? [] : readTiles(values.tiles),

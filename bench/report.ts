@@ -10,7 +10,9 @@ import {
   type Kind,
   kindOf,
   kinds,
+  type PeerName,
   type Problem,
+  peerNames,
   problemName,
 } from './cases.js';
 import type {Measurement, Outcome, ProfileEntry} from './measurement.js';
@@ -26,11 +28,13 @@ export interface Run extends BrowserDescription {
   date: string;
   suite: string;
   stockDevice: boolean;
+  /** Of the packages that ours is compared with, for example `onnxruntime-web 1.30.0`. */
+  versions: string[];
   results: CaseResult[];
 }
 
-/** Both contenders on the same problem. */
-interface Row {
+/** All contenders on the same problem. */
+export interface Row {
   problem: Problem;
   outcomes: Partial<Record<Contender, Outcome>>;
 }
@@ -96,7 +100,7 @@ export function adapterSlug({adapter, webglRenderer}: BrowserDescription): strin
   return [...new Set(words)].filter(Boolean).join('-').slice(0, 60);
 }
 
-function heading({date, suite, adapter, drivers, webglRenderer, browser, stockDevice}: Run): string {
+function heading({date, suite, adapter, drivers, webglRenderer, browser, stockDevice, versions}: Run): string {
   const facts = [
     ['Date', date],
     [
@@ -109,12 +113,15 @@ function heading({date, suite, adapter, drivers, webglRenderer, browser, stockDe
     ['WebGL renderer', webglRenderer],
     ['Driver', drivers.join('; ')],
     ['Browser', browser],
+    ['Versions', versions.join(', ')],
     ['Suite', suite],
   ];
   return `# Benchmark of ${date.slice(0, 10)}\n\n${facts.map(([name, value]) => `- ${name}: ${value}`).join('\n')}`;
 }
 
 function timeTable(kind: Kind, rows: Row[]): string {
+  const peers = measuredPeers(rows);
+  if (peers.length > 0) return peerTable(kind, rows, peers);
   const [ours, theirs] = contendersOf(rows[0].problem);
   const lines = rows.map(({problem, outcomes}) => [
     ...problemCells(problem),
@@ -127,16 +134,42 @@ function timeTable(kind: Kind, rows: Row[]): string {
   return `## Time of one ${call}: ${kind}\n\n${table([...problemColumns(rows[0].problem), ...columns], lines)}`;
 }
 
+/** A column for each contender. */
+function peerTable(kind: Kind, rows: Row[], peers: PeerName[]): string {
+  const [ours, ...others] = [...contendersOf(rows[0].problem), ...peers];
+  const lines = rows.map(({problem, outcomes}) => [
+    ...problemCells(problem),
+    ...[ours, ...others].map((name) => {
+      const [time, rate] = timeCells(problem, name, outcomes[name]);
+      return rate === absent ? time : `${time} ms, ${rate}`;
+    }),
+    ratioCell(outcomes[ours], fastest(others.map((name) => outcomes[name]))),
+  ]);
+  const columns = [ours, ...others, `${ours} against the fastest other`];
+  return `## Time and rate of one call: ${kind}\n\n${table([...problemColumns(rows[0].problem), ...columns], lines)}`;
+}
+
+function measuredPeers(rows: Row[]): PeerName[] {
+  return peerNames.filter((name) => rows.some(({outcomes}) => outcomes[name]));
+}
+
+function fastest(outcomes: (Outcome | undefined)[]): Outcome | undefined {
+  const time = (outcome: Outcome | undefined) => measurementOf(outcome)?.milliseconds ?? Number.POSITIVE_INFINITY;
+  return outcomes.reduce((best, outcome) => (time(outcome) < time(best) ? outcome : best), undefined);
+}
+
 function memoryTable(kind: Kind, rows: Row[]): string {
   const [ours, theirs] = contendersOf(rows[0].problem);
+  const peers = measuredPeers(rows);
   const lines = rows.map(({problem, outcomes}) => {
     const [ourBytes, theirBytes] = [ours, theirs].map((name) => measurementOf(outcomes[name])?.peakBytes);
     const less = ourBytes && theirBytes ? `${(theirBytes / ourBytes).toFixed(1)}×` : absent;
     const ofAttention = kind === 'gpt' ? [ours, theirs].map((name) => attentionCell(outcomes[name])) : [];
-    return [...problemCells(problem), memoryCell(outcomes[ours]), memoryCell(outcomes[theirs]), less, ...ofAttention];
+    const [ourCell, theirCell, ...ofPeers] = [ours, theirs, ...peers].map((name) => memoryCell(outcomes[name]));
+    return [...problemCells(problem), ourCell, theirCell, less, ...ofPeers, ...ofAttention];
   });
   const ofAttention = kind === 'gpt' ? ['flashAttention alone', 'unfused alone'] : [];
-  const columns = [...problemColumns(rows[0].problem), ours, theirs, 'less', ...ofAttention];
+  const columns = [...problemColumns(rows[0].problem), ours, theirs, 'less', ...peers, ...ofAttention];
   const what = isGpt(rows[0].problem) ? "training step above weights and Adam's moments" : 'call above its inputs';
   return `## Peak GPU memory of one ${what}, MiB: ${kind}\n\n${table(columns, lines)}`;
 }
@@ -236,7 +269,7 @@ function failureList(results: CaseResult[]): string {
   return lines.length > 0 ? `## Cases without a figure, and why\n\n${lines.join('\n')}` : '';
 }
 
-function rowsOf(results: CaseResult[]): Row[] {
+export function rowsOf(results: CaseResult[]): Row[] {
   const rows = new Map<string, Row>();
   for (const {benchCase, outcome} of results) {
     const name = problemName(benchCase);
@@ -247,12 +280,12 @@ function rowsOf(results: CaseResult[]): Row[] {
   return [...rows.values()];
 }
 
-function measurementOf(outcome: Outcome | undefined): Measurement | undefined {
+export function measurementOf(outcome: Outcome | undefined): Measurement | undefined {
   return outcome?.ok ? outcome.measurement : undefined;
 }
 
 /** What stands before the details, or `does not run`. */
-function shortReason(reason: string): string {
+export function shortReason(reason: string): string {
   const kinds = ['wrong answer', 'device error', 'out of memory', 'timed out', 'browser failed'];
   return kinds.find((kind) => reason.startsWith(kind)) ?? 'does not run';
 }

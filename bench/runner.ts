@@ -15,7 +15,10 @@ import {
   contendersOf,
   type Kind,
   kindOf,
+  type PeerName,
   type Problem,
+  peerNames,
+  peersOf,
   type SuiteName,
   suite,
 } from './cases.js';
@@ -32,7 +35,15 @@ import {
 } from './report.js';
 import {tilesName} from './tile_sweep.js';
 
+/** Of the packages that are measured, by contender; pack.js knows them. */
+declare const PACKAGE_VERSIONS: Record<'unfused' | PeerName, string>;
+
 const here = dirname(fileURLToPath(import.meta.url));
+/** What the page fetches, by its place beside this program. */
+const SERVED: Record<string, string> = {
+  '/page.js': 'text/javascript',
+  '/ort-wasm-simd-threaded.asyncify.wasm': 'application/wasm',
+};
 
 async function runBench(args: string[]): Promise<void> {
   const options = readOptions(args);
@@ -68,7 +79,8 @@ async function measureAll(session: BrowserSession, description: BrowserDescripti
   const name: SuiteName = options.suite ?? (isSoftware(description) ? 'software' : 'gpu');
   const {problems, limitSeconds} = suite(name, options.filter);
   if (problems.length === 0) throw new Error('No case fits these options.');
-  const run: Run = {...description, date: new Date().toISOString(), suite: name, stockDevice, results: []};
+  const versions = (['unfused', ...(options.peers ? peerNames : [])] as const).map((name) => PACKAGE_VERSIONS[name]);
+  const run: Run = {...description, date: new Date().toISOString(), suite: name, stockDevice, versions, results: []};
   console.log(`${run.date}, suite ${name}, ${problems.length} problems\n`);
   const known = new Map<string, Outcome>();
   for (const problem of problems) {
@@ -101,8 +113,8 @@ function refuseUnequalLosses(results: CaseResult[]): void {
 }
 
 /** The contenders on a problem, or ours with each of the tiles to try. */
-function benchCases(problem: Problem, {stockDevice, profile, tiles}: Options): BenchCase[] {
-  const contenders = contendersOf(problem);
+function benchCases(problem: Problem, {stockDevice, profile, peers, tiles}: Options): BenchCase[] {
+  const contenders = [...contendersOf(problem), ...(peers ? peersOf(problem) : [])];
   if (tiles.length === 0) return contenders.map((contender) => ({...problem, contender, stockDevice, profile}));
   return tiles.map(({kernel, tile}) => ({...problem, contender: contenders[0], stockDevice, tiles: {[kernel]: tile}}));
 }
@@ -135,11 +147,12 @@ function refuseSoftware(description: BrowserDescription): void {
 }
 
 async function servePage(): Promise<Server> {
-  const script = await readFile(join(here, 'page.js'));
-  const server = createServer((request, response) => {
-    if (request.url === '/page.js') {
-      response.setHeader('Content-Type', 'text/javascript').end(script);
-    } else if (request.url === '/') {
+  const bodies = new Map<string, Buffer>();
+  for (const path of Object.keys(SERVED)) bodies.set(path, await readFile(join(here, path)));
+  const server = createServer(({url = ''}, response) => {
+    if (SERVED[url]) {
+      response.setHeader('Content-Type', SERVED[url]).end(bodies.get(url));
+    } else if (url === '/') {
       response
         .setHeader('Content-Type', 'text/html')
         .end('<!doctype html><meta charset="utf-8"><title>Benchmark</title><script src="page.js"></script>');

@@ -2,9 +2,9 @@
  * Makes a folder with all that the specs need besides Node.js and a browser, for a machine with a GPU that has neither
  * the sources nor a network.
  *
- *     node test/pack.js [folder]        then there:  node folder/run.mjs [browsers]
+ *     npm run test:gpu -- [folder]        then there:  node folder/run.mjs [browsers]
  *
- * Before that, FULL_GRID and TEST_ENVS say which specs, as for karma; `npm run build` makes the bundle that they load.
+ * FULL_GRID and TEST_ENVS say which specs, as for karma. The script builds first, for the specs load the bundle.
  */
 import {cp, mkdir, rm} from 'node:fs/promises';
 import {createRequire} from 'node:module';

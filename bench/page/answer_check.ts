@@ -2,10 +2,8 @@
  * Compares the results of a call with the float64 oracle, on some heads and some query rows, so that a long sequence stays
  * cheap. No time counts whose answer has not passed here.
  */
-import * as tf from '@tensorflow/tfjs-core';
 import {type AttentionProblem, attentionBackward, attentionForward} from '../../kernels/cpu/attention_rows.js';
 import type {AttentionProblem as Problem} from '../cases.js';
-import type {AttentionResults} from './contenders.js';
 import {butterflyLayout} from './contenders.js';
 import {ErrorMeter} from './error_meter.js';
 import type {InputValues} from './inputs.js';
@@ -13,16 +11,18 @@ import type {InputValues} from './inputs.js';
 type Matrix = Float32Array;
 /** q, k, v and weights of one head, each [S, D]. */
 type Head = Record<keyof InputValues, Matrix>;
+/** `output`, or `dq`, `dk` and `dv`: reads one head [S, D] of it, by its place b·H + h. */
+export type Answers = Record<string, (place: number) => Promise<Matrix>>;
 
 /** Relative error of every result. Throws where one is too large. */
 export async function checkForward(
   problem: Problem,
   values: InputValues,
-  {output}: AttentionResults,
+  {output}: Answers,
 ): Promise<Record<string, number>> {
   const error = new ErrorMeter();
   await forEachHead(problem, values, async (head, place) => {
-    const actual = await readHead(output, problem, place);
+    const actual = await output(place);
     for (const row of sampledRows(problem.sequence)) {
       const expected = attentionForward(rowProblem(problem, head, row)).output;
       error.compare(rowOf(actual, row, problem.depth), expected);
@@ -38,17 +38,17 @@ export async function checkForward(
 export async function checkGradients(
   problem: Problem,
   values: InputValues,
-  results: AttentionResults,
+  answers: Answers,
 ): Promise<Record<string, number>> {
   const dqError = new ErrorMeter();
   const sumError = new ErrorMeter();
   await forEachHead(problem, values, async (head, place) => {
-    const dq = await readHead(results.dq, problem, place);
+    const dq = await answers.dq(place);
     for (const row of sampledRows(problem.sequence)) {
       const weights = rowOf(head.weights, row, problem.depth);
       dqError.compare(rowOf(dq, row, problem.depth), attentionBackward(rowProblem(problem, head, row), weights).dq);
     }
-    const dv = await readHead(results.dv, problem, place);
+    const dv = await answers.dv(place);
     sumError.compare(columnSums(dv, problem.depth), columnSums(head.weights, problem.depth));
   });
   return {dq: dqError.within('dq'), dvSums: sumError.within('dv (sum of its rows)')};
@@ -61,13 +61,13 @@ export async function checkGradients(
 export async function checkKeyGradients(
   problem: Problem,
   values: InputValues,
-  results: AttentionResults,
+  answers: Answers,
 ): Promise<Record<string, number>> {
   const errors = {dk: new ErrorMeter(), dv: new ErrorMeter()};
   await forEachHead(problem, values, async (head, place) => {
     const expected = keyGradients(problem, head);
     for (const name of ['dk', 'dv'] as const) {
-      errors[name].compare(await readHead(results[name], problem, place), expected[name]);
+      errors[name].compare(await answers[name](place), expected[name]);
     }
   });
   return {dk: errors.dk.within('dk'), dv: errors.dv.within('dv')};
@@ -160,13 +160,6 @@ function sampledRows(sequence: number): number[] {
   const quarter = sequence >> 2;
   const rows = [0, 1, 31, 32, 63, 64, 127, quarter + 5, 2 * quarter - 1, 2 * quarter, 3 * quarter + 17];
   return [...new Set([...rows, sequence - 2, sequence - 1])].filter((row) => row >= 0 && row < sequence);
-}
-
-async function readHead(tensor: tf.Tensor4D, {heads, sequence, depth}: Problem, place: number): Promise<Matrix> {
-  const head = tf.slice(tensor, [Math.floor(place / heads), place % heads, 0, 0], [1, 1, sequence, depth]);
-  const values = await head.data<'float32'>();
-  head.dispose();
-  return values;
 }
 
 function rowOf(matrix: Matrix, row: number, depth: number): Matrix {

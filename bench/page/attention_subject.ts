@@ -1,7 +1,7 @@
 /** Attention as a subject: forward, or the gradients with respect to q, k and v. */
 import * as tf from '@tensorflow/tfjs-core';
 import type {AttentionProblem, Contender} from '../cases.js';
-import {checkForward, checkGradients, checkKeyGradients, sparseWeights} from './answer_check.js';
+import {type Answers, checkForward, checkGradients, checkKeyGradients, sparseWeights} from './answer_check.js';
 import type {OpenBackend} from './backend.js';
 import {type Attend, type AttentionResults, attentionOf, forwardCall, gradientCall} from './contenders.js';
 import {randomInputs, upload, uploadInputs} from './inputs.js';
@@ -17,7 +17,7 @@ export function attentionSubject(backend: OpenBackend, given: AttentionProblem &
   const keyGradientErrors = async () => {
     const weights = upload(backend, problem, sparseWeights(problem, values.weights));
     const results = gradientCall(attend, inputs, weights)();
-    const errors = await checkKeyGradients(problem, values, results);
+    const errors = await checkKeyGradients(problem, values, answersOf(results, problem));
     tf.dispose([weights, results]);
     return errors;
   };
@@ -29,9 +29,22 @@ export function attentionSubject(backend: OpenBackend, given: AttentionProblem &
       return isForward ? forwardCall(attend, inputs) : gradientCall(attend, inputs, inputs.weights);
     },
     check: async (results) => {
-      const ofAttention = results as AttentionResults;
-      if (isForward) return checkForward(problem, values, ofAttention);
-      return {...(await checkGradients(problem, values, ofAttention)), ...(await keyGradientErrors())};
+      const answers = answersOf(results as AttentionResults, problem);
+      if (isForward) return checkForward(problem, values, answers);
+      return {...(await checkGradients(problem, values, answers)), ...(await keyGradientErrors())};
     },
   };
+}
+
+function answersOf(results: AttentionResults, {heads, sequence, depth}: AttentionProblem): Answers {
+  const readers = Object.entries(results).map(([name, tensor]) => {
+    const read = async (place: number) => {
+      const head = tf.slice(tensor, [Math.floor(place / heads), place % heads, 0, 0], [1, 1, sequence, depth]);
+      const values = await head.data<'float32'>();
+      head.dispose();
+      return values;
+    };
+    return [name, read] as const;
+  });
+  return Object.fromEntries(readers);
 }

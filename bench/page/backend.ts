@@ -30,7 +30,7 @@ async function openWebgpuBackend(stockDevice: boolean): Promise<OpenBackend> {
     backend.uploadToGPU(tensor.dataId);
     return tensor;
   };
-  return {faults: watchWebgpu(backend), bytes: webgpuBytes(backend), moveToGpu};
+  return {faults: watchWebgpu(backend.device), bytes: webgpuBytes(backend), moveToGpu};
 }
 
 async function openWebglBackend(): Promise<OpenBackend> {
@@ -75,7 +75,7 @@ export async function describeAdapter(): Promise<AdapterDescription> {
 }
 
 /** A fresh browser's first request may fail while its GPU process is still starting, so it is tried again. */
-async function requestAdapter(): Promise<GPUAdapter> {
+export async function requestAdapter(): Promise<GPUAdapter> {
   if (!navigator.gpu) throw new Error('this browser has no WebGPU');
   openWebgl();
   for (let attempt = 0; attempt < 5; attempt++) {

@@ -2,10 +2,13 @@
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 
-export interface GpuBytes {
+export interface PeakBytes {
   /** From here on the peak is counted anew, above what is allocated now. */
   startCount(): void;
   peakBytes(): number;
+}
+
+export interface GpuBytes extends PeakBytes {
   /** Growth of the backend's own count of allocated bytes. */
   backendBytes(): number;
 }
@@ -31,18 +34,29 @@ export function countWebgpuBuffers(): void {
   };
 }
 
+/** Of the whole page. */
+export function pageBytes(): PeakBytes {
+  let baseline = 0;
+  return {
+    startCount: () => {
+      baseline = webgpuBuffers.live;
+      webgpuBuffers.peak = baseline;
+    },
+    peakBytes: () => webgpuBuffers.peak - baseline,
+  };
+}
+
 export function webgpuBytes(backend: WebGPUBackend): GpuBytes {
   const {bufferManager} = backend;
-  let baseline = 0;
+  const {startCount, peakBytes} = pageBytes();
   let backendBaseline = 0;
   return {
     startCount: () => {
       emptyPool(bufferManager);
-      baseline = webgpuBuffers.live;
-      webgpuBuffers.peak = baseline;
+      startCount();
       backendBaseline = bufferManager.numBytesAllocated;
     },
-    peakBytes: () => webgpuBuffers.peak - baseline,
+    peakBytes,
     backendBytes: () => bufferManager.numBytesAllocated - backendBaseline,
   };
 }

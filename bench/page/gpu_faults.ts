@@ -3,7 +3,6 @@
  * its output, so a figure counts only if the device has reported nothing.
  */
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
-import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 
 export interface GpuFaults {
   /** Why the first fault so far makes the figures void; undefined while there is none. */
@@ -12,8 +11,7 @@ export interface GpuFaults {
   check(): Promise<void>;
 }
 
-export function watchWebgpu(backend: WebGPUBackend): GpuFaults {
-  const {device} = backend;
+export function watchWebgpu(device: GPUDevice): GpuFaults {
   let first: string | undefined;
   device.addEventListener('uncapturederror', ({error}) => {
     first ??= error instanceof GPUOutOfMemoryError ? 'out of memory' : `device error: ${error.message}`;

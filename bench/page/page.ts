@@ -2,11 +2,13 @@
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-core/dist/register_all_gradients';
 import {denseTile, matMulTable, productTable, type TiledKernel, tileTable} from '../../kernels/webgpu/tile_sizes.js';
-import type {BenchCase} from '../cases.js';
+import {type BenchCase, peerNames} from '../cases.js';
 import type {BenchPage, Measurement, Outcome} from '../measurement.js';
+import {measurePeer, type PeerProblem, startPeer} from '../peers/peer_measurement.js';
 import {attentionSubject} from './attention_subject.js';
 import {describeAdapter, type OpenBackend, openBackend} from './backend.js';
 import {gptSubject, peakOfAttention} from './gpt_subject.js';
+import type {GpuFaults} from './gpu_faults.js';
 import {profileCall} from './gpu_profile.js';
 import {layerSubject, productSubject} from './matrix_subject.js';
 import {structuredSubject} from './structured_subject.js';
@@ -15,15 +17,25 @@ import {finished, timeCall} from './timing.js';
 import {train} from './training.js';
 
 async function measure(benchCase: BenchCase): Promise<Outcome> {
-  let backend: OpenBackend | undefined;
+  let faults: GpuFaults | undefined;
   try {
-    backend = await openBackend(benchCase.backend, benchCase.stockDevice);
+    if (isOfPeer(benchCase)) {
+      const started = await startPeer(benchCase);
+      faults = started.faults;
+      return {ok: true, measurement: await measurePeer(started, benchCase)};
+    }
+    const backend = await openBackend(benchCase.backend, benchCase.stockDevice);
+    faults = backend.faults;
     takeTiles(benchCase);
     return {ok: true, measurement: await measureOn(backend, benchCase)};
   } catch (error) {
     // What the device reported comes first: an exception or a wrong answer is often only its consequence.
-    return {ok: false, reason: backend?.faults.reason() ?? messageOf(error)};
+    return {ok: false, reason: faults?.reason() ?? messageOf(error)};
   }
+}
+
+function isOfPeer(benchCase: BenchCase): benchCase is BenchCase & PeerProblem {
+  return benchCase.kind === 'attention' && peerNames.some((name) => name === benchCase.contender);
 }
 
 /** Each page measures one case, so what is changed here is never restored. */
@@ -91,7 +103,8 @@ function subjectOf(
 }
 
 function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  const message = error instanceof Error ? error.message : String(error);
+  return /out of memory|failed to allocate|allocation failed/i.test(message) ? `out of memory: ${message}` : message;
 }
 
 const page: BenchPage = {describe: describeAdapter, measure};

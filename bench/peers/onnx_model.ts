@@ -9,19 +9,25 @@ const ATTRIBUTE = {name: 1, int: 3, type: 20};
 const VALUE = {name: 1, type: 2};
 const TENSOR_TYPE = {elementType: 1, shape: 2};
 const INT_ATTRIBUTE = 2;
-const FLOAT32 = 1;
+const ELEMENT_TYPES = {float32: 1, int32: 6};
 
-/** A model that applies one op of the domain com.microsoft to float32 inputs of the given ranks. */
+/** An input or output; its name says `absent…` where the op is to get none. */
+export interface ModelValue {
+  rank: number;
+  type?: keyof typeof ELEMENT_TYPES;
+}
+
+/** A model that applies one op of the domain com.microsoft to inputs, by default float32, in the op's order. */
 export function oneNodeModel(
   opType: string,
-  inputs: Record<string, number>,
-  output: {name: string; rank: number},
+  inputs: Record<string, ModelValue>,
+  outputs: Record<string, ModelValue>,
   attributes: Record<string, number>,
 ): Uint8Array {
   const domain = 'com.microsoft';
   const node = message(
     ...Object.keys(inputs).map((name) => text(NODE.input, name.startsWith('absent') ? '' : name)),
-    text(NODE.output, output.name),
+    ...Object.keys(outputs).map((name) => text(NODE.output, name)),
     text(NODE.opType, opType),
     ...Object.entries(attributes).map(([name, value]) =>
       embedded(
@@ -35,8 +41,8 @@ export function oneNodeModel(
   const graph = message(
     embedded(GRAPH.node, node),
     text(GRAPH.name, opType),
-    ...given.map(([name, rank]) => embedded(GRAPH.input, valueInfo(name, rank))),
-    embedded(GRAPH.output, valueInfo(output.name, output.rank)),
+    ...given.map(([name, value]) => embedded(GRAPH.input, valueInfo(name, value))),
+    ...Object.entries(outputs).map(([name, value]) => embedded(GRAPH.output, valueInfo(name, value))),
   );
   const opset = (name: string, version: number) =>
     embedded(MODEL.opsetImport, message(text(OPSET.domain, name), integer(OPSET.version, version)));
@@ -46,10 +52,10 @@ export function oneNodeModel(
 }
 
 /** Dimensions stay open, so that one model serves all sizes. */
-function valueInfo(name: string, rank: number): number[] {
+function valueInfo(name: string, {rank, type = 'float32'}: ModelValue): number[] {
   const openDimension = embedded(1, []);
   const shape = Array.from({length: rank}, () => openDimension).flat();
-  const tensorType = message(integer(TENSOR_TYPE.elementType, FLOAT32), embedded(TENSOR_TYPE.shape, shape));
+  const tensorType = message(integer(TENSOR_TYPE.elementType, ELEMENT_TYPES[type]), embedded(TENSOR_TYPE.shape, shape));
   return message(text(VALUE.name, name), embedded(VALUE.type, embedded(1, tensorType)));
 }
 
