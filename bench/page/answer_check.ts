@@ -115,6 +115,7 @@ function rowProblem(problem: Problem, head: Head, row: number): AttentionProblem
       order: 'BHSD',
       layout: null,
       lseHasGradient: false,
+      taped: false,
       mostKeys: keys.length,
       inputNames: ['q', 'k', 'v'],
     },
