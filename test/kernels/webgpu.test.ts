@@ -2,6 +2,7 @@
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '@tensorflow/tfjs-core';
 import type {BlockDiagonalSizes} from '../../kernels/block_diagonal_sizes.js';
+import {attentionBackward} from '../../kernels/cpu/attention_rows.js';
 import type {AttentionVariant} from '../../kernels/webgpu/attention_wgsl.js';
 import {butterflyPasses, butterflyTileBits} from '../../kernels/webgpu/butterfly_passes.js';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
@@ -19,13 +20,20 @@ import {
   monarchMatMul,
   registerFlashBackend,
 } from '../../src/index.js';
-import type {BlockDiagonalMatMulAttrs, FlashAttentionAttrs} from '../../src/kernel_names.js';
+import {
+  type BlockDiagonalMatMulAttrs,
+  FlashAttention,
+  type FlashAttentionAttrs,
+  FlashAttentionBackward,
+} from '../../src/kernel_names.js';
 import {type AttentionCase, attentionCases, describeCase} from '../attention_cases.js';
-import {expectForwardRight, expectRight} from '../attention_results.js';
+import {makeInputs, oracleProblem, toTensor} from '../attention_inputs.js';
+import {expectForwardRight, expectRight, expectWithin, worstError} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {expectProductsRight} from '../block_diagonal_results.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
 import {type ButterflyCase, expectButterflyRight} from '../butterfly_results.js';
+import {unfusedAttention} from '../unfused.js';
 
 declare const FULL_GRID: boolean;
 
@@ -274,6 +282,27 @@ describeOnBackends(
       it(`is right with the tiles that GPUs get: ${describeCase(attentionCase)}`, () =>
         withGpuTiles(fewQueriesShapes, () => expectForwardRight(attentionCase)));
     }
+
+    it('leaves output and statistics from which the backward kernel makes the gradients', async () => {
+      const attentionCase = {...base, H: 4, Hk: 2, Sq: 2, Sk: 777, causal: true};
+      const inputs = makeInputs(attentionCase);
+      inputs.lseWeights.values.fill(0);
+      const problem = oracleProblem(attentionCase, inputs);
+      const attrs = {...problem.attrs, taped: false, lseHasGradient: false} as unknown as tf.NamedAttrMap;
+      const [q, k, v, dOutput] = [inputs.q, inputs.k, inputs.v, inputs.outputWeights].map(toTensor);
+      let gradients: tf.Tensor[] = [];
+      await withGpuTiles(fewQueriesShapes, async () => {
+        const run = (name: string, tensors: tf.NamedTensorMap) => tf.engine().runKernel(name, tensors, attrs);
+        const [output, softmaxStats] = run(FlashAttention, {q, k, v}) as tf.Tensor[];
+        gradients = run(FlashAttentionBackward, {q, k, v, output, softmaxStats, dOutput}) as tf.Tensor[];
+      });
+      const {dq, dk, dv} = attentionBackward(problem, inputs.outputWeights.values);
+      const unfused = await unfusedAttention(attentionCase, inputs);
+      for (const [i, [name, right]] of Object.entries({q: dq, k: dk, v: dv}).entries()) {
+        const allowed = 3 * worstError(unfused.gradients[name as 'q' | 'k' | 'v'] as Float32Array, right);
+        expectWithin(`gradient of ${name}`, await gradients[i].data(), right, allowed);
+      }
+    });
 
     /** The workgroups of each dispatch in `body`, with the tiles that GPUs get. */
     async function workgroupsOf(body: () => tf.Tensor | tf.Tensor[]): Promise<number[]> {
