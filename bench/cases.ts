@@ -21,7 +21,7 @@ interface AnyProblem {
   timed: boolean;
 }
 
-/** Self-attention over q, k and v of shape [batch, heads, sequence, depth]. */
+/** Attention over k and v of shape [batch, heads, sequence, depth], by as many queries or by the last few. */
 export interface AttentionProblem extends AnyProblem {
   kind: 'attention';
   causal: boolean;
@@ -35,6 +35,8 @@ export interface AttentionProblem extends AnyProblem {
   depth: number;
   /** The block size of a butterfly layout, where there is one. */
   layoutBlock?: number;
+  /** Sq, where it is not S: one query is what generation asks for each token ('decode'). */
+  queries?: number;
 }
 
 /**
@@ -128,6 +130,7 @@ export interface Filter {
 /** What a table is about. */
 export const kinds = [
   'attention',
+  'decode',
   'sparse attention',
   'product',
   'layer',
@@ -141,6 +144,7 @@ export const kinds = [
 export type Kind = (typeof kinds)[number];
 
 export function kindOf(problem: Problem): Kind {
+  if (isDecode(problem)) return 'decode';
   return problem.kind === 'attention' && problem.layoutBlock ? 'sparse attention' : problem.kind;
 }
 
@@ -148,7 +152,7 @@ export function kindOf(problem: Problem): Kind {
 export function contendersOf(problem: Problem): [Contender, Contender] {
   if (problem.kind === 'gpt') return ['flash', 'standard'];
   if (isStructured(problem) || problem.kind === 'gpt mlp') return ['structured', 'dense'];
-  return kindOf(problem) === 'attention' ? ['flash', 'unfused'] : ['sparse', 'dense'];
+  return ['attention', 'decode'].includes(kindOf(problem)) ? ['flash', 'unfused'] : ['sparse', 'dense'];
 }
 
 /** Those that can do it too: on WebGPU, and onnxruntime-web without a gradient. */
@@ -159,6 +163,10 @@ export function peersOf(problem: Problem): PeerName[] {
 
 export function isGpt(problem: Problem): problem is GptProblem {
   return problem.kind === 'gpt' || problem.kind === 'gpt mlp';
+}
+
+export function isDecode(problem: Problem): problem is AttentionProblem & {queries: number} {
+  return problem.kind === 'attention' && problem.queries !== undefined;
 }
 
 export function isStructured(problem: Problem): problem is StructuredProblem {
@@ -184,6 +192,7 @@ const gptContextsOnGpu: Record<BackendName, readonly number[]> = {
   webgpu: [256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536],
   webgl: [256, 512, 1024],
 };
+const decodeSizes: readonly number[] = [1024, 4096, 16384];
 /** Tokens in a batch on a GPU, where a single sequence has no more. */
 const gptTokensOnGpu = 8192;
 
@@ -200,7 +209,8 @@ function softwareSuite(filter: Filter) {
   );
   // The longest sequence forward only: the software GPU would need many minutes for its gradient.
   const memory = memoryProblems({4096: passes, 16384: ['forward']});
-  const sparse = [
+  const others = [
+    ...decodeProblems(filter, 4),
     ...sparseAttention(filter, filter.sizes ?? [2048], {batch: 1, heads: 4, depth: 64}),
     ...matrixProblems(filter, filter.sizes ?? [1024, 2048], [32, 64], [1 / 8, 1 / 4]),
     ...structuredProblems(filter, filter.sizes ?? [512, 1024], 512),
@@ -208,7 +218,7 @@ function softwareSuite(filter: Filter) {
     ...gptProblems(filter, () => filter.sizes ?? [256, 512], {layers: 1, width: 128, tokens: 1, blockSize: 32}),
     ...gptMlpProblems(filter, filter.sizes ?? [256], {layers: 1, batch: 1, context: 64, blockSize: 32}),
   ];
-  return {problems: [...timed, ...memory, ...sparse], limitSeconds: 300};
+  return {problems: [...timed, ...memory, ...others], limitSeconds: 300};
 }
 
 function gpuSuite(filter: Filter) {
@@ -220,7 +230,8 @@ function gpuSuite(filter: Filter) {
     }),
   );
   const memory = memoryProblems({4096: passes, 16384: passes});
-  const sparse = [
+  const others = [
+    ...decodeProblems(filter, 32),
     ...sparseAttention(filter, filter.sizes ?? [4096, 16384], {batch: 1, heads: 32, depth: 64}),
     ...matrixProblems(filter, filter.sizes ?? [512, 1024, 2048, 4096, 8192], [32, 64], [1 / 16, 1 / 8, 1 / 4, 1 / 2]),
     ...structuredProblems(filter, filter.sizes ?? [512, 1024, 2048, 4096, 8192], gptTokensOnGpu),
@@ -238,7 +249,19 @@ function gpuSuite(filter: Filter) {
     }),
     ...gptMlpProblems(filter, filter.sizes ?? [512, 1024, 2048], {layers: 4, batch: 8, context: 1024, blockSize: 64}),
   ];
-  return {problems: [...timed, ...memory, ...sparse], limitSeconds: 60};
+  return {problems: [...timed, ...memory, ...others], limitSeconds: 60};
+}
+
+/** One query against many keys: a token's attention in generation. */
+function decodeProblems({backends, depths, sizes = decodeSizes}: Filter, heads: number): AttentionProblem[] {
+  return backends.flatMap((backend) =>
+    depths.flatMap((depth) =>
+      sizes.map((sequence): AttentionProblem => {
+        const shape = {batch: 1, heads, sequence, depth, queries: 1};
+        return {kind: 'attention', backend, pass: 'forward', causal: false, ...shape, timed: true};
+      }),
+    ),
+  );
 }
 
 /** Causal attention with a butterfly layout, against the same without one. */
@@ -408,8 +431,10 @@ export function problemName(problem: Problem): string {
   if (problem.kind !== 'attention') {
     return `${backend} ${problem.kind} ${pass} n${problem.size} b${problem.blockSize} density ${problem.density}`;
   }
-  const {causal, batch, heads, sequence, depth, layoutBlock} = problem;
-  const words = [backend, pass, causal ? 'causal' : 'full', `B${batch} H${heads} S${sequence} D${depth}`];
+  const {causal, batch, heads, sequence, depth, layoutBlock, queries} = problem;
+  const shape = `B${batch} H${heads} S${sequence} D${depth}`;
+  if (queries !== undefined) return `${backend} decode ${shape}`;
+  const words = [backend, pass, causal ? 'causal' : 'full', shape];
   if (layoutBlock) words.push(`butterfly b${layoutBlock}`);
   return (timed ? words : [...words, 'memory']).join(' ');
 }
@@ -443,6 +468,11 @@ export function flopCount(problem: Exclude<Problem, TrainingProblem | GptProblem
     const lowRank = problem.kind === 'layer' ? (2 * rankOf(problem)) / problem.size : 0;
     return (forward ? 2 : 6) * problem.size ** 3 * (contender === 'sparse' ? problem.density + lowRank : 1);
   }
-  const {batch, heads, sequence, depth, causal} = problem;
-  return ((forward ? 4 : 14) * batch * heads * sequence * sequence * depth) / (causal ? 2 : 1);
+  const {batch, heads, sequence, depth, causal, queries = sequence} = problem;
+  return ((forward ? 4 : 14) * batch * heads * queries * sequence * depth) / (causal ? 2 : 1);
+}
+
+/** What attention must read at least where queries are few: k and v, float32. */
+export function keyValueBytes({batch, heads, sequence, depth}: AttentionProblem): number {
+  return 2 * 4 * batch * heads * sequence * depth;
 }

@@ -5,9 +5,11 @@ import {
   type Contender,
   contendersOf,
   flopCount,
+  isDecode,
   isGpt,
   isStructured,
   type Kind,
+  keyValueBytes,
   kindOf,
   kinds,
   type PeerName,
@@ -305,6 +307,7 @@ function formatRate(problem: Problem, contender: Contender, milliseconds: number
     const tokens = (problem.batch * problem.context * 1000) / milliseconds;
     return `${tokens >= 100 ? tokens.toFixed(0) : tokens.toPrecision(3)} tokens/s`;
   }
+  if (isDecode(problem)) return `${(keyValueBytes(problem) / milliseconds / 1e6).toPrecision(3)} GB/s`;
   const teraflops = flopCount(problem, contender) / milliseconds / 1e9;
   return teraflops < 0.1 ? `${(teraflops * 1000).toPrecision(3)} GFLOP/s` : `${teraflops.toPrecision(3)} TFLOP/s`;
 }

@@ -53,6 +53,11 @@ export type FlashAttentionAttrs = {
   layout: BlockLayout | null;
   /** Whether the caller may send a gradient into lse; if not, the backward kernels are spared reading it. */
   lseHasGradient: boolean;
+  /**
+   * Whether the call is recorded, so that its gradient may follow. Backward recomputes the scores, and what rounding does to
+   * large ones cancels only if forward has added up q·k in the same order.
+   */
+  taped: boolean;
   /** No sample has more keys than this: Sk, or less where the host knows the key lengths. */
   mostKeys: number;
   /** The keys of the inputs, in order: the gradient gets the saved tensors as a bare list and names them by this. */

@@ -146,6 +146,26 @@ const options: AttentionCase[] = [
   everyOption,
 ];
 
+/**
+ * Few queries and many keys, which WebGPU cuts into chunks: some with a rest, some without a visible key, and rows of
+ * several heads side by side. The shaders of their gradients are those of cases above.
+ */
+const fewQueries: AttentionCase[] = [
+  {...base, H: 1, Hk: 1, Sq: 1, Sk: 4200, D: 64, Dv: 64},
+  {...base, B: 2, H: 6, Sq: 2, Sk: 777, causal: true, keyLengths: [777, 3]},
+  {...everyOption, Sq: 5, Sk: 790, window: [600, 6], queryLengths: [3, 5], keyLengths: [790, 533]},
+  {...base, H: 4, Sq: 16, Sk: 1030, mask: 'HQK', causal: true, window: [700, 0]},
+];
+const moreFewQueries = [1, 2, 5, 16].flatMap((Sq) =>
+  [512, 1025, 3000].flatMap((Sk): AttentionCase[] => [
+    {...base, Sq, Sk, D: 128, Dv: 128},
+    {...base, B: 2, H: 12, Sq, Sk, causal: true, order: 'BSHD', keyLengths: [Sk, 300]},
+    {...base, B: 2, Sq, Sk, D: 64, Dv: 7, bias: 'HQK', mask: 'BK', queryLengths: [Sq, 0]},
+    {...base, H: 9, Hk: 1, Sq, Sk, D: 59, Dv: 256, gain: [5, 3, 3], window: [280, 3]},
+    {...everyOption, Sq, Sk, window: [Sk - 50, 6], queryLengths: [1, Sq], keyLengths: [Sk - 7, 400]},
+  ]),
+);
+
 /** Scores that would overflow exp in float32 without the running maximum, and rows that see one key. */
 const overflow = [1, 2, 5, 17, 128].flatMap((S): AttentionCase[] => [
   {...base, Sq: S, Sk: S, gain: [5, 3, 3], causal: true},
@@ -232,9 +252,12 @@ export const attentionCases: AttentionCase[] = [
   ...shapes,
   ...depths,
   ...options,
+  ...fewQueries,
   ...overflow,
   ...layouts,
-  ...(FULL_GRID ? [...moreShapes, ...moreDepths, ...combinations, ...moreLayouts, ...layoutsOfAllSizes] : []),
+  ...(FULL_GRID
+    ? [...moreShapes, ...moreDepths, ...moreFewQueries, ...combinations, ...moreLayouts, ...layoutsOfAllSizes]
+    : []),
 ];
 
 export function describeCase(attentionCase: AttentionCase): string {

@@ -152,6 +152,7 @@ function oracleAttrs(attentionCase: AttentionCase): FlashAttentionAttrs {
     order,
     layout: layoutOf(attentionCase) ?? null,
     lseHasGradient: true,
+    taped: true,
     mostKeys: Sk,
     inputNames: [],
   };

@@ -9,7 +9,7 @@ import {ErrorMeter} from './error_meter.js';
 import type {InputValues} from './inputs.js';
 
 type Matrix = Float32Array;
-/** q, k, v and weights of one head, each [S, D]. */
+/** k and v of one head, [S, D], and its q and weights, [Sq, D]. */
 type Head = Record<keyof InputValues, Matrix>;
 /** `output`, or `dq`, `dk` and `dv`: reads one head [S, D] of it, by its place b·H + h. */
 export type Answers = Record<string, (place: number) => Promise<Matrix>>;
@@ -23,7 +23,7 @@ export async function checkForward(
   const error = new ErrorMeter();
   await forEachHead(problem, values, async (head, place) => {
     const actual = await output(place);
-    for (const row of sampledRows(problem.sequence)) {
+    for (const row of sampledRows(problem.queries ?? problem.sequence)) {
       const expected = attentionForward(rowProblem(problem, head, row)).output;
       error.compare(rowOf(actual, row, problem.depth), expected);
     }
@@ -115,6 +115,7 @@ function rowProblem(problem: Problem, head: Head, row: number): AttentionProblem
       order: 'BHSD',
       layout: null,
       lseHasGradient: false,
+      taped: false,
       mostKeys: keys.length,
       inputNames: ['q', 'k', 'v'],
     },
@@ -125,8 +126,8 @@ function rowProblem(problem: Problem, head: Head, row: number): AttentionProblem
 }
 
 function visibleKeys(problem: Problem, row: number): number[] {
-  const {causal, sequence, layoutBlock} = problem;
-  const keys = Array.from({length: causal ? row + 1 : sequence}, (_, key) => key);
+  const {causal, sequence, layoutBlock, queries = sequence} = problem;
+  const keys = Array.from({length: causal ? row + 1 + sequence - queries : sequence}, (_, key) => key);
   if (!layoutBlock) return keys;
   const live = butterflyLayout(problem).liveColumns(0, Math.floor(row / layoutBlock));
   return keys.filter((key) => live[Math.floor(key / layoutBlock)] === 1);
@@ -142,14 +143,16 @@ function rowsOf(matrix: Matrix, rows: number[], depth: number): Matrix {
 
 /** The first, a middle and the last of all heads of the batch, by their place b·H + h. */
 async function forEachHead(
-  {batch, heads, sequence, depth}: Problem,
+  {batch, heads}: Problem,
   values: InputValues,
   visit: (head: Head, place: number) => Promise<void>,
 ): Promise<void> {
   const last = batch * heads - 1;
-  const size = sequence * depth;
   for (const place of new Set([0, last >> 1, last])) {
-    const ofHead = (all: Float32Array) => all.subarray(place * size, (place + 1) * size);
+    const ofHead = (all: Float32Array) => {
+      const size = all.length / (batch * heads);
+      return all.subarray(place * size, (place + 1) * size);
+    };
     const {q, k, v, weights} = values;
     await visit({q: ofHead(q), k: ofHead(k), v: ofHead(v), weights: ofHead(weights)}, place);
   }

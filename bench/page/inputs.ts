@@ -6,14 +6,13 @@ import {randomValues} from './random_values.js';
 
 const inputNames = ['q', 'k', 'v', 'weights'] as const;
 
-/** q, k, v and the weights of the sum whose gradient is taken, all [B, H, S, D]. */
+/** k and v, [B, H, S, D], q and the weights of the sum whose gradient is taken, [B, H, Sq, D]. */
 export type Inputs = Record<(typeof inputNames)[number], tf.Tensor4D>;
 export type InputValues = Record<(typeof inputNames)[number], Float32Array>;
 
-export function randomInputs({batch, heads, sequence, depth}: Problem): InputValues {
-  const count = batch * heads * sequence * depth;
-  const [q, k, v, weights] = inputNames.map((_, i) => randomValues(i + 1, count));
-  return {q, k, v, weights};
+export function randomInputs({batch, heads, sequence, depth, queries = sequence}: Problem): InputValues {
+  const values = (seed: number, rows: number) => randomValues(seed, batch * heads * rows * depth);
+  return {q: values(1, queries), k: values(2, sequence), v: values(3, sequence), weights: values(4, queries)};
 }
 
 export function uploadInputs(backend: OpenBackend, problem: Problem, values: InputValues): Inputs {
@@ -21,8 +20,8 @@ export function uploadInputs(backend: OpenBackend, problem: Problem, values: Inp
   return {q, k, v, weights};
 }
 
-/** A tensor that already lies on the GPU. */
-export function upload(backend: OpenBackend, problem: Problem, values: Float32Array): tf.Tensor4D {
-  const {batch, heads, sequence, depth} = problem;
-  return backend.moveToGpu(tf.tensor4d(values, [batch, heads, sequence, depth]));
+/** A tensor [B, H, rows, D] that already lies on the GPU. */
+export function upload(backend: OpenBackend, {batch, heads, depth}: Problem, values: Float32Array): tf.Tensor4D {
+  const rows = values.length / (batch * heads * depth);
+  return backend.moveToGpu(tf.tensor4d(values, [batch, heads, rows, depth]));
 }

@@ -4,7 +4,7 @@
  * Scores are kept in units of log2, so that exp2 and log2 serve where the formulas say exp and log.
  */
 import type {AttentionOrder} from '../../src/kernel_names.js';
-import {HIDDEN_BELOW} from '../../src/kernel_names.js';
+import {HIDDEN_BELOW, LOWEST_FLOAT32} from '../../src/kernel_names.js';
 import type {LayoutVariant} from './live_tiles_wgsl.js';
 import {type Binding, makeShader, type Shader} from './shader.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
@@ -23,6 +23,8 @@ export interface AttentionVariant {
   dropout: boolean;
   layout?: LayoutVariant;
 }
+
+export const LOG2_E = Math.LOG2E;
 
 export function variantKey(variant: AttentionVariant): string {
   return JSON.stringify(variant);
@@ -63,8 +65,6 @@ struct Params {
 }
 
 const hiddenScore = ${HIDDEN};`;
-
-export const LOG2_E = Math.LOG2E;
 
 /** Where the running maximum of a row starts: above {@link HIDDEN}, below every visible score. */
 export const FLOOR = '-1e37';
@@ -181,6 +181,44 @@ export function optionalBindings(variant: AttentionVariant): Binding[] {
   if (variant.mask) bindings.push({name: 'mask', access: 'read', element: 'i32'});
   return bindings;
 }
+
+/** What every forward kernel reads. */
+export function forwardInputs(variant: AttentionVariant): Binding[] {
+  return [
+    operandBinding(variant, 'q', 'read'),
+    operandBinding(variant, 'k', 'read'),
+    operandBinding(variant, 'v', 'read'),
+    ...optionalBindings(variant),
+    ...(variant.headTable ? [{name: 'heads', access: 'read', element: 'vec4f'} as const] : []),
+  ];
+}
+
+/** What the kernel that comes last in the forward pass writes. */
+export function forwardOutputs(variant: AttentionVariant): Binding[] {
+  return [
+    operandBinding(variant, 'output', 'read_write'),
+    {name: 'softmaxStats', access: 'read_write', element: 'vec2f'},
+  ];
+}
+
+/** WGSL of a row's softmax: `sum` is that of exp2(score − maximum) over the keys that it sees. */
+export const softmaxFunctions = `
+fn largest(quad: vec4f) -> f32 {
+  return max(max(quad.x, quad.y), max(quad.z, quad.w));
+}
+
+// The largest term of a sum is exp2(0), so only a row that saw nothing has less; NaN is not less than anything.
+fn sawSomething(sum: f32) -> bool {
+  return !(sum < 0.5);
+}
+
+// The row's entry in softmaxStats.
+fn statsOfRow(maximum: f32, sum: f32, visible: bool) -> vec2f {
+  let reference = maximum * ${Math.LN2};
+  // With the reference as the backward kernels will read it.
+  let total = sum * exp2(maximum - reference * ${LOG2_E});
+  return select(vec2f(${LOWEST_FLOAT32}, 1.0), vec2f(reference, total), visible);
+}`;
 
 /**
  * WGSL struct `Head`: one query head of one sample, and what its rows may see. `table` says where slopes and lengths

@@ -3,16 +3,20 @@ import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import type {KernelFunc, TensorInfo} from '@tensorflow/tfjs-core';
 import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
 import {attentionKernels} from '../attention_kernels.js';
-import {type AttentionSizes, attentionSizes, shapeInOrder} from '../attention_sizes.js';
+import {type AttentionSizes, attentionSizes} from '../attention_sizes.js';
 import {attentionParams, attentionVariant} from './attention_params.js';
 import {type AttentionVariant, variantKey} from './attention_wgsl.js';
 import {assertBuffersFit} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
+import {attendFewQueries} from './few_queries.js';
+import {planFewQueries} from './few_queries_tiles.js';
+import {fewQueriesBytes} from './few_queries_wgsl.js';
 import {
   flashAttentionBackward,
   flashAttentionBiasBackward,
   flashAttentionSlopesBackward,
 } from './flash_attention_backward.js';
+import {type ForwardCall, makeForwardResults} from './forward_call.js';
 import {forwardShader, forwardWorkgroupBytes} from './forward_wgsl.js';
 import {groupForwardBytes, groupForwardShader} from './group_forward_wgsl.js';
 import {makeHeadTable} from './head_table.js';
@@ -20,21 +24,26 @@ import {chooseGroupTile, groupedWork} from './lane_group_tiles.js';
 import {liveTilesOf, summedToBias, withinBindings} from './live_tiles.js';
 import {chooseTile} from './tile_sizes.js';
 
-const flashAttention: KernelFunc = (call) => {
-  const backend = call.backend as WebGPUBackend;
-  const inputs = call.inputs as FlashAttentionInputs;
-  const attrs = call.attrs as unknown as FlashAttentionAttrs;
+const flashAttention: KernelFunc = (kernelCall) => {
+  const backend = kernelCall.backend as WebGPUBackend;
+  const inputs = kernelCall.inputs as FlashAttentionInputs;
+  const attrs = kernelCall.attrs as unknown as FlashAttentionAttrs;
   const sizes = attentionSizes(inputs, attrs.order);
   assertBuffersFit(backend.device, inputs, sizes);
-  const {batch, heads, queries, valueDepth} = sizes;
-  const variant = attentionVariant(inputs, attrs, sizes);
+  const call = {inputs, attrs, sizes, variant: attentionVariant(inputs, attrs, sizes)};
+  const plan = planFewQueries(backend.device, attrs, sizes, fewQueriesBytes);
+  return plan ? attendFewQueries(backend, call, plan) : attendInTiles(backend, call);
+};
+
+function attendInTiles(backend: WebGPUBackend, call: ForwardCall): TensorInfo[] {
+  const {inputs, attrs, sizes, variant} = call;
+  const {batch, heads, queries} = sizes;
   const {tile, makeShader} = forwardOn(backend.device, variant, attrs, sizes);
   const rowTiles = Math.ceil(queries / tile.rows);
   const params = attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0});
 
   const table = makeHeadTable(backend, inputs, sizes, params);
-  const output = backend.makeTensorInfo(shapeInOrder(attrs.order, batch, heads, queries, valueDepth), 'float32');
-  const softmaxStats = backend.makeTensorInfo([batch, heads, queries, 2], 'float32');
+  const {output, softmaxStats} = makeForwardResults(backend, call);
   dispatch(backend, {
     key: `attention forward ${variantKey(variant)} ${JSON.stringify(tile)}`,
     makeShader,
@@ -49,8 +58,8 @@ const flashAttention: KernelFunc = (call) => {
     workgroups: rowTiles * batch * heads,
   });
   if (table) backend.disposeData(table.dataId);
-  return [output, softmaxStats] as TensorInfo[];
-};
+  return [output, softmaxStats];
+}
 
 /** The kernel that a device takes, and its tile. */
 function forwardOn(device: GPUDevice, variant: AttentionVariant, attrs: FlashAttentionAttrs, sizes: AttentionSizes) {

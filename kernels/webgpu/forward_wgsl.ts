@@ -3,20 +3,19 @@
  * online softmax of FlashAttention (Dao et al. 2022, algorithm 1; the division by the sum comes last, as in
  * FlashAttention-2), and writes output and softmaxStats once.
  */
-import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
 import {
   type AttentionVariant,
   attentionShader,
   dropoutFunction,
   FLOOR,
+  forwardInputs,
+  forwardOutputs,
   headBase,
   headFunctions,
-  LOG2_E,
   loadFunction,
-  operandBinding,
   operandSource,
-  optionalBindings,
   scoreFunctions,
+  softmaxFunctions,
   storeAccumulator,
   storeFunction,
 } from './attention_wgsl.js';
@@ -88,10 +87,7 @@ ${headFunctions(variant, 'heads')}
 ${scoreFunctions(variant)}
 ${dropoutFunction(variant)}
 ${layoutFunctions(variant)}
-
-fn largest(quad: vec4f) -> f32 {
-  return max(max(quad.x, quad.y), max(quad.z, quad.w));
-}
+${softmaxFunctions}
 
 ${entryPoint(
   threads,
@@ -165,12 +161,11 @@ ${entryPoint(
   ${lines(tile.threadRows, (i) => `reduction[${reductionSlot(i)} + threadColumn] = sum${i};`)}
   workgroupBarrier();
   let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
-  // The largest term of a sum is exp2(0), so only a row that saw nothing has less; NaN is not less than anything.
   ${lines(
     tile.threadRows,
     (i) => `sum${i} = 0.0;
   ${overReductionSlots(i, (slot) => `sum${i} += ${slot};`)}
-  let visible${i} = !(sum${i} < 0.5) & (${queryOf(i)} < queryLimit);
+  let visible${i} = sawSomething(sum${i}) & (${queryOf(i)} < queryLimit);
   let factor${i} = select(0.0, 1.0 / sum${i}, visible${i});`,
   )}
   ${storeAccumulator(
@@ -185,27 +180,11 @@ ${entryPoint(
     ${lines(
       tile.threadRows,
       (i) => `if (${queryOf(i)} < params.queries) {
-      let reference = maximum${i} * ${Math.LN2};
-      // With the reference as the backward kernels will read it.
-      let sum = sum${i} * exp2(maximum${i} - reference * ${LOG2_E});
-      softmaxStats[head.index * params.queries + ${queryOf(i)}] =
-        select(vec2f(${LOWEST_FLOAT32}, 1.0), vec2f(reference, sum), visible${i});
+      softmaxStats[head.index * params.queries + ${queryOf(i)}] = statsOfRow(maximum${i}, sum${i}, visible${i});
     }`,
     )}
   }`,
 )}`;
 
-  return attentionShader(
-    [
-      operandBinding(variant, 'q', 'read'),
-      operandBinding(variant, 'k', 'read'),
-      operandBinding(variant, 'v', 'read'),
-      ...optionalBindings(variant),
-      ...(variant.headTable ? [{name: 'heads', access: 'read', element: 'vec4f'} as const] : []),
-      ...liveTilesBinding(variant),
-      operandBinding(variant, 'output', 'read_write'),
-      {name: 'softmaxStats', access: 'read_write', element: 'vec2f'},
-    ],
-    body,
-  );
+  return attentionShader([...forwardInputs(variant), ...liveTilesBinding(variant), ...forwardOutputs(variant)], body);
 }

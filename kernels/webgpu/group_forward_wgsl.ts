@@ -3,20 +3,19 @@
  * over lane groups (lane_groups_wgsl.ts). Queries and the output stay in registers; keys and values pass through workgroup
  * memory.
  */
-import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
 import {
   type AttentionVariant,
   attentionShader,
   dropoutFunction,
   FLOOR,
+  forwardInputs,
+  forwardOutputs,
   headBase,
   headFunctions,
-  LOG2_E,
   loadFunction,
-  operandBinding,
   operandSource,
-  optionalBindings,
   scoreFunctions,
+  softmaxFunctions,
   storeFunction,
 } from './attention_wgsl.js';
 import type {GroupTile} from './lane_group_tiles.js';
@@ -64,6 +63,7 @@ ${scoreFunctions(variant)}
 ${dropoutFunction(variant)}
 ${layoutFunctions(variant)}
 ${elementFunctions(variant)}
+${softmaxFunctions}
 ${entryPoint(
   tile.threads,
   `
@@ -110,8 +110,7 @@ ${entryPoint(
   )}
 
   ${overColumns(tile, 'sum', (a, b) => `${a} + ${b}`)}
-  // The largest term of a sum is exp2(0), so only a row that saw nothing has less; NaN is not less than anything.
-  let visible = !(sum < 0.5) & (ownRow < queryLimit);
+  let visible = sawSomething(sum) & (ownRow < queryLimit);
   let factor = select(0.0, 1.0 / sum, visible);
   ${spreadOverGroup('factor', 'factor', 0)}
   let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
@@ -124,26 +123,13 @@ ${entryPoint(
       `store_output(oBase, ${row}, ${quad}, select(vec4f(), o${j}_${n} * factor${j}, factor${j} != 0.0));`,
   )}
   if (ownColumn == 0u && ownRow < params.queries) {
-    let reference = maximum * ${Math.LN2};
-    // With the reference as the backward kernels will read it.
-    let total = sum * exp2(maximum - reference * ${LOG2_E});
-    softmaxStats[head.index * params.queries + ownRow] =
-      select(vec2f(${LOWEST_FLOAT32}, 1.0), vec2f(reference, total), visible);
+    softmaxStats[head.index * params.queries + ownRow] = statsOfRow(maximum, sum, visible);
   }`,
   ['@builtin(subgroup_size) subgroupSize: u32'],
 )}`;
 
   return attentionShader(
-    [
-      operandBinding(variant, 'q', 'read'),
-      operandBinding(variant, 'k', 'read'),
-      operandBinding(variant, 'v', 'read'),
-      ...optionalBindings(variant),
-      ...(variant.headTable ? [{name: 'heads', access: 'read', element: 'vec4f'} as const] : []),
-      ...liveTilesBinding(variant),
-      operandBinding(variant, 'output', 'read_write'),
-      {name: 'softmaxStats', access: 'read_write', element: 'vec2f'},
-    ],
+    [...forwardInputs(variant), ...liveTilesBinding(variant), ...forwardOutputs(variant)],
     body,
     groupDirectives,
   );

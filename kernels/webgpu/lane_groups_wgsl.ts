@@ -22,8 +22,11 @@ export const groupDirectives = `enable subgroups;
 // Whether a subgroup leaves out a tile depends on its own rows only; barriers stand outside of that.
 diagnostic(off, subgroup_uniformity);`;
 
+/** What matters of a tile where rows are spread over the lanes of a group. */
+type Lanes = Pick<GroupTile, 'lanes'>;
+
 /** Quads of a row of so many elements that each lane of a group holds. */
-export function quadsPerLane({lanes}: Pick<GroupTile, 'lanes'>, depth: number): number {
+export function quadsPerLane({lanes}: Lanes, depth: number): number {
   return Math.ceil(Math.ceil(depth / 4) / lanes);
 }
 
@@ -58,7 +61,7 @@ export function rowOf(j: number): string {
 }
 
 /** The lane's n-th quad. */
-function quadOf({lanes}: GroupTile, n: number): string {
+export function quadOf({lanes}: Lanes, n: number): string {
   return `(${n * lanes}u + lane)`;
 }
 
@@ -140,7 +143,7 @@ function exchanged(value: string, bits: number): string {
 }
 
 /** Declares `${name}`: the lane's part of the product of its row and column slots, as one chain of multiply-adds. */
-export function partialDot(tile: GroupTile, depth: number, name: string, row: string, column: string): string {
+export function partialDot(tile: Lanes, depth: number, name: string, row: string, column: string): string {
   const terms = range(quadsPerLane(tile, depth)).flatMap((n) =>
     [...'xyzw'].map((c) => [`${row}_${n}.${c}`, `${column}_${n}.${c}`]),
   );

@@ -255,7 +255,7 @@ function columnFloatsOf({columns, inner}: {columns: number; inner: number}): num
 }
 
 /** Devices that do not say how wide they are take the layout of GPUs. */
-function simdWidth({adapterInfo}: GPUDevice): 'wide' | 'narrow' {
+export function simdWidth({adapterInfo}: GPUDevice): 'wide' | 'narrow' {
   const width: number | undefined = adapterInfo?.subgroupMaxSize;
   return width !== undefined && width > 0 && width < 8 ? 'narrow' : 'wide';
 }

@@ -138,6 +138,7 @@ export function prepareAttention(
       order,
       layout: checkLayout(fail, options.layout, sizes),
       lseHasGradient,
+      taped: engine().state.gradientDepth > 0,
       mostKeys: knownLargest(inputs.keyLengths) ?? sizes.Sk,
       inputNames: Object.keys(inputs),
     },

@@ -88,7 +88,8 @@ function flashAttentionWithLse_<T extends Tensor3D | Tensor4D = Tensor4D>(
  *     ■ ■ ■ ■
  *
  * Source: Dao et al., "FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness" (2022), algorithm 1
- * forward and algorithm 4 backward; tiling over queries after Dao, "FlashAttention-2" (2023).
+ * forward and algorithm 4 backward; tiling over queries after Dao, "FlashAttention-2" (2023); for few queries and many keys,
+ * chunks of the keys side by side on WebGPU after Dao, Haziza, Massa and Sizov, "Flash-Decoding for long-context inference" (2023).
  *
  * ```js
  * const [B, H, S, D] = [2, 4, 100, 32];

@@ -2,9 +2,12 @@
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '@tensorflow/tfjs-core';
 import type {BlockDiagonalSizes} from '../../kernels/block_diagonal_sizes.js';
+import {attentionBackward} from '../../kernels/cpu/attention_rows.js';
 import type {AttentionVariant} from '../../kernels/webgpu/attention_wgsl.js';
 import {butterflyPasses, butterflyTileBits} from '../../kernels/webgpu/butterfly_passes.js';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
+import {fewQueriesShapes, planFewQueries} from '../../kernels/webgpu/few_queries_tiles.js';
+import {fewQueriesBytes} from '../../kernels/webgpu/few_queries_wgsl.js';
 import {chooseGroupTile, smallestSubgroup} from '../../kernels/webgpu/lane_group_tiles.js';
 import {
   chooseDenseProductTile,
@@ -19,19 +22,27 @@ import {
   blockSparseMatMul,
   butterflyMultiply,
   flashAttention,
+  KeyValueCache,
   layerNorm,
   monarchMatMul,
   registerFlashBackend,
 } from '../../src/index.js';
-import type {BlockDiagonalMatMulAttrs} from '../../src/kernel_names.js';
+import {
+  type BlockDiagonalMatMulAttrs,
+  FlashAttention,
+  type FlashAttentionAttrs,
+  FlashAttentionBackward,
+} from '../../src/kernel_names.js';
 import {denseMatMul} from '../../src/ops/dense_mat_mul.js';
 import {type AttentionCase, attentionCases, describeCase} from '../attention_cases.js';
-import {expectRight} from '../attention_results.js';
+import {makeInputs, oracleProblem, toTensor} from '../attention_inputs.js';
+import {expectForwardRight, expectRight, expectWithin, worstError} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 import {expectProductsRight} from '../block_diagonal_results.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
 import {type ButterflyCase, expectButterflyRight} from '../butterfly_results.js';
 import {type DenseProductCase, expectDenseProductRight} from '../dense_mat_mul_results.js';
+import {unfusedAttention} from '../unfused.js';
 
 declare const FULL_GRID: boolean;
 
@@ -62,11 +73,21 @@ const gpuCases: AttentionCase[] = [
   },
 ];
 
-/** As above, and rows that take the lanes of a group unevenly, blocks smaller than a tile, and a few queries. */
+/** As above, and rows that take the lanes of a group unevenly, blocks smaller than a tile, and fewer queries than one. */
 const laneGroupCases: AttentionCase[] = [
   ...gpuCases,
-  {...base, Sq: 3, Sk: 150, D: 80, Dv: 40, causal: true},
+  {...base, Sq: 19, Sk: 150, D: 80, Dv: 40, causal: true},
   {...base, Sq: 150, Sk: 140, D: 64, Dv: 64, causal: true, layout: {blockSize: [32, 16], density: 0.4, perHead: true}},
+];
+
+/**
+ * One row to a workgroup, and more chunks than are merged at once; more rows than a lane group has lanes, some of which see
+ * nothing in some chunks; everything at once.
+ */
+const fewQueriesCases: AttentionCase[] = [
+  {...base, H: 2, Hk: 2, Sq: 1, Sk: 2600, D: 64, Dv: 64},
+  {...base, B: 2, H: 8, Hk: 2, Sq: 2, Sk: 777, mask: 'HQK', causal: true},
+  {...gpuCases[2], H: 4, Hk: 2, Sq: 2, Sk: 790, D: 20, window: [600, 6], queryLengths: [1, 2], keyLengths: [790, 300]},
 ];
 
 /** Every mode, and in their gradients every pair of operands as they are stored and transposed. */
@@ -314,6 +335,167 @@ describeOnBackends(
   },
   onWebgpu,
 );
+
+describeOnBackends(
+  'WebGPU attention of few queries',
+  () => {
+    const casesOfGrid = attentionCases.filter(({Sq, layout}) => Sq <= 16 && !layout);
+    for (const attentionCase of FULL_GRID ? [...fewQueriesCases, ...casesOfGrid] : fewQueriesCases) {
+      it(`is right with the tiles that GPUs get: ${describeCase(attentionCase)}`, () =>
+        withGpuTiles(fewQueriesShapes, () => expectForwardRight(attentionCase)));
+    }
+
+    it('leaves output and statistics from which the backward kernel makes the gradients', async () => {
+      const attentionCase = {...base, H: 4, Hk: 2, Sq: 2, Sk: 777, causal: true};
+      const inputs = makeInputs(attentionCase);
+      inputs.lseWeights.values.fill(0);
+      const problem = oracleProblem(attentionCase, inputs);
+      const attrs = {...problem.attrs, taped: false, lseHasGradient: false} as unknown as tf.NamedAttrMap;
+      const [q, k, v, dOutput] = [inputs.q, inputs.k, inputs.v, inputs.outputWeights].map(toTensor);
+      let gradients: tf.Tensor[] = [];
+      await withGpuTiles(fewQueriesShapes, async () => {
+        const run = (name: string, tensors: tf.NamedTensorMap) => tf.engine().runKernel(name, tensors, attrs);
+        const [output, softmaxStats] = run(FlashAttention, {q, k, v}) as tf.Tensor[];
+        gradients = run(FlashAttentionBackward, {q, k, v, output, softmaxStats, dOutput}) as tf.Tensor[];
+      });
+      const {dq, dk, dv} = attentionBackward(problem, inputs.outputWeights.values);
+      const unfused = await unfusedAttention(attentionCase, inputs);
+      for (const [i, [name, right]] of Object.entries({q: dq, k: dk, v: dv}).entries()) {
+        const allowed = 3 * worstError(unfused.gradients[name as 'q' | 'k' | 'v'] as Float32Array, right);
+        expectWithin(`gradient of ${name}`, await gradients[i].data(), right, allowed);
+      }
+    });
+
+    /** The workgroups of each dispatch in `body`, with the tiles that GPUs get. */
+    async function workgroupsOf(body: () => tf.Tensor | tf.Tensor[]): Promise<number[]> {
+      const dispatches = spyOn(GPUComputePassEncoder.prototype, 'dispatchWorkgroups').and.callThrough();
+      let workgroups: number[] = [];
+      await withGpuTiles(fewQueriesShapes, async () => {
+        const results = [body()].flat();
+        workgroups = dispatches.calls.allArgs().map(([x, y = 1]) => x * y);
+        await Promise.all(results.map((result) => result.data()));
+      });
+      return workgroups;
+    }
+
+    const [B, H, Hk, D] = [1, 4, 2, 16];
+    const queries = (count: number) => tf.randomNormal<tf.Rank.R4>([B, H, count, D]);
+    const keys = (count: number) => tf.randomNormal<tf.Rank.R4>([B, Hk, count, D]);
+
+    it('has a workgroup for each key head and chunk of its keys, and a second dispatch for several chunks', async () => {
+      const [q, k] = [queries(1), keys(1100)];
+      expect(await workgroupsOf(() => flashAttention(q, k, k))).toEqual([Hk * 4, H]);
+    });
+
+    it('takes one dispatch where one chunk suffices', async () => {
+      const [q, k] = [queries(2), keys(511)];
+      expect(await workgroupsOf(() => flashAttention(q, k, k))).toEqual([Hk]);
+    });
+
+    it('cuts up what a window shows', async () => {
+      const [q, k] = [queries(1), keys(1100)];
+      expect(await workgroupsOf(() => flashAttention(q, k, k, {window: [100, 0]}))).toEqual([Hk]);
+    });
+
+    for (const [length, dispatched] of [
+      [300, [Hk]],
+      [1500, [Hk * 5, H]],
+    ] as const) {
+      it(`cuts up the ${length} tokens that a cache has, and reads no others`, async () => {
+        const cache = new KeyValueCache({batch: B, capacity: 2000, numKvHeads: Hk, keyDim: D});
+        const rows = (count: number) => tf.ones<tf.Rank.R4>([B, count, Hk, D]);
+        const others = tf.fill<tf.Rank.R4>([B, 2000 - length, Hk, D], Number.NaN);
+        cache.append(rows(length), rows(length));
+        cache.append(others, others);
+        cache.truncate(length);
+        const {keys, values, keyLengths} = cache;
+        const q = tf.ones<tf.Rank.R4>([B, 1, H, D]);
+        let output = q;
+        const attend = () => {
+          output = flashAttention(q, keys, values, {causal: true, keyLengths, order: 'BSHD'});
+          return output;
+        };
+        const [headTable, ...attention] = await workgroupsOf(attend);
+        expect(headTable).toBe(1);
+        expect(attention).toEqual([...dispatched]);
+        expect(Array.from(await output.data())).toEqual(Array(H * D).fill(1));
+        cache.dispose();
+      });
+    }
+
+    it('gives the same where workgroups are more than a dimension has', async () => {
+      const [q, k] = [queries(1), keys(1100)];
+      const outputs: tf.Tensor[] = [];
+      const attend = () => {
+        const output = flashAttention(q, k, k);
+        outputs.push(output);
+        return output;
+      };
+      await withGpuTiles(fewQueriesShapes, async () => void attend());
+      const limits = {maxComputeWorkgroupsPerDimension: 3};
+      expect(await withLimits(limits, () => workgroupsOf(attend))).toEqual([3 * 3, 2 * 2]);
+      const [expected, limited] = await Promise.all(outputs.map((output) => output.data()));
+      expect(limited).toEqual(expected);
+    });
+
+    it('leaves what has a layout to kernels that skip dead blocks', async () => {
+      const [q, k] = [queries(1), keys(1100)];
+      const layout = BlockLayout.from({rowBlocks: 1, colBlocks: 11, blockSize: [1, 100], heads: 1, isLive: () => true});
+      expect(await workgroupsOf(() => flashAttention(q, k, k, {layout}))).toEqual([H]);
+      layout.dispose();
+    });
+
+    it('leaves more queries to other kernels', async () => {
+      const [q, k] = [queries(17), keys(1100)];
+      expect(await workgroupsOf(() => flashAttention(q, k, k))).toEqual([H]);
+    });
+
+    it('leaves what a tape records to the kernels that add up q·k as the gradient will', async () => {
+      const [q, k] = [queries(1), keys(1100)];
+      const gradient = tf.grad((x) => flashAttention(x as tf.Tensor4D, k, k));
+      const [forward] = await workgroupsOf(() => gradient(q, tf.ones(q.shape)));
+      expect(forward).toBe(H);
+    });
+  },
+  onWebgpu,
+);
+
+describe('A plan for few queries', () => {
+  const device = (bytes: number, subgroupMaxSize = 32) =>
+    ({adapterInfo: {subgroupMaxSize}, limits: {maxComputeWorkgroupStorageSize: bytes}}) as unknown as GPUDevice;
+  const sizes = {batch: 1, heads: 32, keyHeads: 32, queries: 1, keys: 16384, depth: 64, valueDepth: 64};
+  const attrs = {left: -1, right: -1, mostKeys: 16384, layout: null, taped: false} as unknown as FlashAttentionAttrs;
+  const plan = (changes: Partial<typeof sizes & FlashAttentionAttrs>, bytes = 16384) =>
+    planFewQueries(device(bytes), {...attrs, ...changes}, {...sizes, ...changes}, fewQueriesBytes);
+
+  it('fills a GPU with workgroups, unless their keys would become too few', () => {
+    expect(plan({})).toEqual({tile: {rows: 1, lanes: 4, threads: 128}, rowTiles: 1, chunks: 16});
+    expect(plan({depth: 128})?.tile.lanes).toBe(8);
+    expect(plan({keyHeads: 8})?.chunks).toBe(64);
+    expect(plan({batch: 64})?.chunks).toBe(1);
+    expect(plan({mostKeys: 1024})?.chunks).toBe(4);
+    expect(plan({left: 4095, right: 0})?.chunks).toBe(16);
+    expect(plan({left: 511, right: 0})?.chunks).toBe(2);
+  });
+
+  it('packs the queries of all heads that share a key head into tiles of rows', () => {
+    expect(plan({keyHeads: 8})?.tile.rows).toBe(4);
+    expect(plan({keyHeads: 8, queries: 3})?.tile.rows).toBe(16);
+    expect(plan({keyHeads: 1})).toEqual({tile: {rows: 16, lanes: 16, threads: 32}, rowTiles: 2, chunks: 64});
+  });
+
+  it('leaves many queries, and few keys, to other kernels', () => {
+    expect(plan({queries: 16, mostKeys: 256})).toBeDefined();
+    expect(plan({queries: 16, mostKeys: 255})).toBeUndefined();
+    expect(plan({queries: 17})).toBeUndefined();
+  });
+
+  it('takes fewer invocations, or rows, where workgroup memory is small', () => {
+    expect(plan({queries: 16}, 49152)?.tile).toEqual({rows: 16, lanes: 16, threads: 128});
+    expect(plan({queries: 16})?.tile).toEqual({rows: 16, lanes: 16, threads: 32});
+    expect(plan({queries: 16, depth: 256})?.tile).toEqual({rows: 8, lanes: 64, threads: 64});
+  });
+});
 
 describeOnBackends(
   'WebGPU attention of lane groups',
