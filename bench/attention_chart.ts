@@ -141,7 +141,7 @@ function reasonOf({outcomes}: AttentionRow, contender: Contender): string {
   return outcome?.ok === false ? shortReason(outcome.reason) : 'not timed';
 }
 
-function notes({adapter, drivers, browser, date, versions}: Run): string[] {
+function notes({adapter, drivers, browser, date, versions = []}: Run): string[] {
   return [
     [...new Set([...Object.values(adapter), ...drivers])].join('; '),
     [browser, date.slice(0, 10), ...versions].join(', '),

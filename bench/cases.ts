@@ -5,7 +5,7 @@ import type {SweptKernel} from './tile_sweep.js';
 /**
  * What is measured: `flashAttention`, or attention written with tfjs's own ops, which a model calls `standard`; and what a
  * layout of live blocks makes `sparse`, or a `structured` matrix, or its `dense` counterpart: `flashAttention` without a
- * layout, tfjs's matMul, or tf.layers.dense.
+ * layout, tfjs's matMul, or tf.layers.dense. And the attention of other libraries.
  */
 export type Contender = 'flash' | 'unfused' | 'standard' | 'sparse' | 'structured' | 'dense' | PeerName;
 /** Other libraries: onnxruntime-web and jax-js. */

@@ -30,8 +30,8 @@ export interface Run extends BrowserDescription {
   date: string;
   suite: string;
   stockDevice: boolean;
-  /** Of the packages that ours is compared with, for example `onnxruntime-web 1.30.0`. */
-  versions: string[];
+  /** Of the packages that ours is compared with, for example `onnxruntime-web 1.30.0`; older results lack them. */
+  versions?: string[];
   results: CaseResult[];
 }
 
@@ -102,7 +102,7 @@ export function adapterSlug({adapter, webglRenderer}: BrowserDescription): strin
   return [...new Set(words)].filter(Boolean).join('-').slice(0, 60);
 }
 
-function heading({date, suite, adapter, drivers, webglRenderer, browser, stockDevice, versions}: Run): string {
+function heading({date, suite, adapter, drivers, webglRenderer, browser, stockDevice, versions = []}: Run): string {
   const facts = [
     ['Date', date],
     [

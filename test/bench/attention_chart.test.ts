@@ -46,6 +46,12 @@ describe('The chart of the benchmark', () => {
       expect(words).toContain(fact);
   });
 
+  it('is drawn of results from before versions were kept', () => {
+    const {versions, ...older} = madeUpRun({problem, outcomes});
+    expect(versions?.length).toBe(2);
+    expect(wordsOf(parsed(attentionChart(older)))).toContain('Chromium 1, 2026-01-02');
+  });
+
   it('shows only what is asked for, and refuses results without it', () => {
     const run = madeUpRun({problem, outcomes}, {problem: causal, outcomes});
     expect(widthsOf(parsed(attentionChart(run, 'causal')), 'flash').length).toBe(1);
