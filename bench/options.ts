@@ -24,7 +24,7 @@ export interface Options {
 export const usage = `Usage: npm run bench -- [options]
 
   --suite software|gpu   what to measure; by default the adapter decides
-  --kind a,b             attention, decode, sparse attention, product, layer, butterfly, monarch, training, gpt, gpt mlp
+  --kind a,b             attention, decode, sparse attention, product, layer, butterfly, monarch, dense product, training, gpt, gpt mlp
   --backend a,b          webgpu, webgl
   --sizes n,n            sequence lengths S (also of kinds decode and gpt), sizes of matrices, widths of models
   --depths n,n           head dimensions D: 64, 128

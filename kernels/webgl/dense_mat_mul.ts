@@ -1,9 +1,7 @@
 /** The WebGL kernel of large dense products, in two passes: their planes, and the product out of these, with a bias. */
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
-import type {KernelConfig, TensorInfo} from '@tensorflow/tfjs-core';
-import {DenseMatMul, type DenseMatMulAttrs, type DenseMatMulInputs} from '../../src/kernel_names.js';
-import {type DenseMatMulSizes, denseMatMulSizes} from '../dense_mat_mul_sizes.js';
-import {matMulOfTfjs} from '../fallback/dense_mat_mul.js';
+import type {TensorInfo} from '@tensorflow/tfjs-core';
+import {type DenseMatMulCall, denseMatMulKernel} from '../dense_mat_mul_kernels.js';
 import {denseMatMulProgram, denseMatMulUniforms, SIDE} from './dense_mat_mul_programs.js';
 import {runPackedProgram} from './packed_program.js';
 import {assembleProgram, planeShape, planesNamed} from './register_tiles_glsl.js';
@@ -11,39 +9,27 @@ import {runRenderTargetsProgram, supportsTargets} from './render_targets.js';
 import {assertTexturesFit} from './texture_limits.js';
 
 /** With less to do, the second pass takes longer than the first one saves. */
-export const leastWork = {inner: 32, multiplyAdds: 2 ** 18};
+const LEAST_INNER = 32;
+const LEAST_MULTIPLY_ADDS = 2 ** 18;
 
-export const webglDenseMatMul: KernelConfig = {
-  kernelName: DenseMatMul,
-  backendName: 'webgl',
-  kernelFunc: (call): TensorInfo => {
-    const backend = call.backend as MathBackendWebGL;
-    const inputs = call.inputs as DenseMatMulInputs;
-    const attrs = call.attrs as unknown as DenseMatMulAttrs;
-    const sizes = denseMatMulSizes(inputs, attrs);
-    const {rows, columns, inner} = sizes;
-    const isLarge = inner >= leastWork.inner && rows * columns * inner >= leastWork.multiplyAdds;
-    if (!isLarge || !supportsTargets(backend, SIDE ** 2)) return matMulOfTfjs(inputs, attrs);
-    return multiply(backend, inputs, attrs, sizes);
-  },
-};
+export const webglDenseMatMul = denseMatMulKernel('webgl', (call, kernelBackend) => {
+  const backend = kernelBackend as MathBackendWebGL;
+  const {rows, columns, inner} = call.sizes;
+  const isLarge = inner >= LEAST_INNER && rows * columns * inner >= LEAST_MULTIPLY_ADDS;
+  return isLarge && supportsTargets(backend, SIDE ** 2) ? multiply(backend, call) : undefined;
+});
 
-function multiply(
-  backend: MathBackendWebGL,
-  {a, b, bias}: DenseMatMulInputs,
-  attrs: DenseMatMulAttrs,
-  {rows, columns, inner}: DenseMatMulSizes,
-): TensorInfo {
+function multiply(backend: MathBackendWebGL, {inputs, attrs, sizes}: DenseMatMulCall): TensorInfo {
+  const {a, b, bias} = inputs;
+  const {rows, columns, inner} = sizes;
   const shape = [rows, columns];
   assertTexturesFit('denseMatMul', {a: a.shape, b: b.shape, 'the product': shape});
   const values = [rows, columns, inner].map((size) => [size]);
-  const program = denseMatMulProgram(attrs);
-  const matrices = {matrixA: a, matrixB: b};
   const planes = runRenderTargetsProgram(
     backend,
-    program,
+    denseMatMulProgram(attrs),
     planeShape(shape, SIDE),
-    matrices,
+    {matrixA: a, matrixB: b},
     denseMatMulUniforms,
     values,
   );

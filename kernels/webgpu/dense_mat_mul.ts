@@ -1,43 +1,33 @@
 /** The WebGPU kernel of large dense products; small and thin ones are left to tfjs. */
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
-import type {KernelConfig, TensorInfo} from '@tensorflow/tfjs-core';
-import {DenseMatMul, type DenseMatMulAttrs, type DenseMatMulInputs} from '../../src/kernel_names.js';
-import {type DenseMatMulSizes, denseMatMulSizes} from '../dense_mat_mul_sizes.js';
-import {matMulOfTfjs} from '../fallback/dense_mat_mul.js';
+import type {TensorInfo} from '@tensorflow/tfjs-core';
+import {type DenseMatMulCall, denseMatMulKernel} from '../dense_mat_mul_kernels.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {sumColumns} from './column_sums.js';
 import {type DenseMatMulVariant, denseMatMulShader} from './dense_mat_mul_wgsl.js';
 import {dispatch} from './dispatch.js';
 import {chooseMatMulPlan, denseProductTiles, type MatMulPlan} from './tile_sizes.js';
 
-export const webgpuDenseMatMul: KernelConfig = {
-  kernelName: DenseMatMul,
-  backendName: 'webgpu',
-  kernelFunc: (call): TensorInfo => {
-    const backend = call.backend as WebGPUBackend;
-    const inputs = call.inputs as DenseMatMulInputs;
-    const attrs = call.attrs as unknown as DenseMatMulAttrs;
-    const sizes = denseMatMulSizes(inputs, attrs);
-    const plan = chooseMatMulPlan(backend.device, {...sizes, hasBias: inputs.bias !== undefined});
-    if (!plan) return matMulOfTfjs(inputs, attrs);
-    const {a, b} = inputs;
-    if (plan.parts === 1) return multiply(backend, inputs, attrs, sizes, plan);
-    const sums = multiply(backend, {a, b}, attrs, sizes, plan);
-    const {rows, columns} = sizes;
-    const product = sumColumns(backend, {...sums, shape: [plan.parts, rows * columns]});
-    backend.disposeData(sums.dataId);
-    return {...product, shape: [rows, columns]};
-  },
-};
+export const webgpuDenseMatMul = denseMatMulKernel('webgpu', (call, kernelBackend) => {
+  const backend = kernelBackend as WebGPUBackend;
+  const plan = chooseMatMulPlan(backend.device, {...call.sizes, hasBias: call.inputs.bias !== undefined});
+  if (!plan) return undefined;
+  const parts = multiply(backend, call, plan);
+  if (plan.parts === 1) return parts;
+  const {rows, columns} = call.sizes;
+  const product = sumColumns(backend, {...parts, shape: [plan.parts, rows * columns]});
+  backend.disposeData(parts.dataId);
+  return {...product, shape: [rows, columns]};
+});
 
 /** → the product [rows, columns], or as many of them, one above the other, as there are parts to add up. */
 function multiply(
   backend: WebGPUBackend,
-  {a, b, bias}: DenseMatMulInputs,
-  attrs: DenseMatMulAttrs,
-  {rows, columns, inner}: DenseMatMulSizes,
+  {inputs, attrs, sizes}: DenseMatMulCall,
   {tile, parts, innerOfPart}: MatMulPlan,
 ): TensorInfo {
+  const {a, b, bias} = inputs;
+  const {rows, columns, inner} = sizes;
   const outShape = [parts * rows, columns];
   for (const [name, {shape}] of Object.entries({a, b, 'the product': {shape: outShape}})) {
     assertBufferFits(backend.device, 'denseMatMul', name, shape);

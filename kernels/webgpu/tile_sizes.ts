@@ -2,7 +2,7 @@
  * Tile sizes of every attention kernel: the one place to tune. A kernel's generator takes a record and nothing else
  * decides its loops; a record is chosen by the device's limits and SIMD width, never by the name of a GPU.
  */
-import type {DenseMatMulSizes} from '../dense_mat_mul_sizes.js';
+import type {DenseMatMulSizes} from '../dense_mat_mul_kernels.js';
 
 /** How one workgroup cuts up the score matrix. */
 export interface TileSizes {
