@@ -2,7 +2,8 @@
  * The program behind `npm run bench`, bundled by pack.js beside the page it drives: chooses the cases, runs them and
  * writes the results. It needs Node.js, a browser, and playwright-core beside it; no network and no sources.
  */
-import {mkdir, readFile, writeFile} from 'node:fs/promises';
+import {createReadStream} from 'node:fs';
+import {mkdir, writeFile} from 'node:fs/promises';
 import {createServer, type Server} from 'node:http';
 import type {AddressInfo} from 'node:net';
 import {dirname, join} from 'node:path';
@@ -147,11 +148,10 @@ function refuseSoftware(description: BrowserDescription): void {
 }
 
 async function servePage(): Promise<Server> {
-  const bodies = new Map<string, Buffer>();
-  for (const path of Object.keys(SERVED)) bodies.set(path, await readFile(join(here, path)));
   const server = createServer(({url = ''}, response) => {
     if (SERVED[url]) {
-      response.setHeader('Content-Type', SERVED[url]).end(bodies.get(url));
+      response.setHeader('Content-Type', SERVED[url]);
+      createReadStream(join(here, url)).pipe(response);
     } else if (url === '/') {
       response
         .setHeader('Content-Type', 'text/html')

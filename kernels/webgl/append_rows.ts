@@ -3,9 +3,9 @@
  * into no others. A row [H, D] is a number of whole texels, side by side in the order of textures_glsl.ts.
  */
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
-import {type BackendValues, type TensorInfo, util} from '@tensorflow/tfjs-core';
+import {type BackendValues, util} from '@tensorflow/tfjs-core';
 import {appendRowsInPlace, rowRanges, sharing} from '../append_rows_kernels.js';
-import {drawTexels, packedCopy} from './texel_copies.js';
+import {drawTexels, packedCopy, uploadPacked} from './texel_copies.js';
 import {assertTexturesFit} from './texture_limits.js';
 
 export const webglAppendRows = appendRowsInPlace(
@@ -25,17 +25,9 @@ export const webglAppendRows = appendRowsInPlace(
   (destination, kernelBackend) => {
     const backend = kernelBackend as MathBackendWebGL;
     assertTexturesFit('appendRows', {'the destination': destination.shape});
-    return isPacked(backend, destination) ? sharing(destination, backend) : packedCopy(backend, destination);
+    uploadPacked(backend, destination);
+    const {isPacked, shape} = backend.texData.get(destination.dataId);
+    const isInPlace = isPacked && util.arraysEqual(shape, destination.shape);
+    return isInPlace ? sharing(destination, backend) : packedCopy(backend, destination);
   },
 );
-
-/** Whether the tensor's texture is packed as its shape says; one that has no texture yet gets such a one. */
-function isPacked(backend: MathBackendWebGL, {dataId, shape}: TensorInfo): boolean {
-  const data = backend.texData.get(dataId);
-  if (!data.texture) {
-    data.isPacked = true;
-    data.shape = shape;
-    backend.uploadToGPU(dataId);
-  }
-  return Boolean(data.isPacked) && util.arraysEqual(data.shape, shape);
-}

@@ -194,6 +194,16 @@ export function quadWalk(
 }
 
 /**
+ * GLSL statements that declare `${name}${i}`, the texel of a texture of two numbers per row that belongs to the two rows of
+ * quads (i, ·) of a register tile, which begins at `query`.
+ */
+export function declareRowTexels({side}: AttentionVariant, name: string, input: string): string {
+  return lanes(side)
+    .map((i) => `vec4 ${name}${i} = ${texel(input, `headIndex * pairs(queries) + query / 2 + ${i}`)};`)
+    .join('\n  ');
+}
+
+/**
  * GLSL statements that declare the dot products `${name}${i}${j}` of the rows of `left` with rows of `right` that a register
  * tile has from these on, over the whole head dimension. Where that is odd the last quads hold a column of padding, whose
  * content nobody vouches for.

@@ -61,7 +61,7 @@ function innerWalk(factor: Factor): RepeatedWalk {
 }
 
 /** The components of its quad that a quad of products takes, for the first and for the second inner index. */
-function componentsOf({operand, transposed}: Factor): [string, string] {
+export function componentsOf({operand, transposed}: Pick<Factor, 'operand' | 'transposed'>): [string, string] {
   if (operand === 'matrixA') return transposed ? ['xxyy', 'zzww'] : ['xxzz', 'yyww'];
   return transposed ? ['xzxz', 'ywyw'] : ['xyxy', 'zwzw'];
 }

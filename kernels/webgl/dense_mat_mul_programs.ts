@@ -1,5 +1,6 @@
 /** The program of a dense product: a fragment sums up a register tile of 2 × 2 quads (register_tiles_glsl.ts). */
 import type {DenseMatMulAttrs} from '../../src/kernel_names.js';
+import {componentsOf} from './block_sparse_programs.js';
 import {forEachQuad, lanes, registerTileFunction, setTargets, targetNames} from './register_tiles_glsl.js';
 import type {RenderTargetsProgram} from './render_targets.js';
 import {texelWalk, textureAccess, walkTogether} from './textures_glsl.js';
@@ -12,10 +13,6 @@ export const denseMatMulUniforms = [
 ] as const;
 
 export const SIDE = 2;
-
-/** The components of its quad that a quad of products takes, for the first and for the second inner index. */
-const componentsOfA = (transposed: boolean) => (transposed ? ['xxyy', 'zzww'] : ['xxzz', 'yyww']);
-const componentsOfB = (transposed: boolean) => (transposed ? ['xzxz', 'ywyw'] : ['xyxy', 'zwzw']);
 
 /** Reads `matrixA` and `matrixB`, as tfjs calls a variable of its own `b`. */
 export function denseMatMulProgram({transposeA, transposeB}: DenseMatMulAttrs): RenderTargetsProgram {
@@ -31,7 +28,8 @@ export function denseMatMulProgram({transposeA, transposeB}: DenseMatMulAttrs): 
     ...rowWalks.map(({fetch}, i) => `vec4 x${i} = ${fetch};`),
     ...columnWalks.map(({fetch}, j) => `vec4 y${j} = ${fetch};`),
   ].join(' ');
-  const [[firstOfA, secondOfA], [firstOfB, secondOfB]] = [componentsOfA(transposeA), componentsOfB(transposeB)];
+  const [firstOfA, secondOfA] = componentsOf({operand: 'matrixA', transposed: transposeA});
+  const [firstOfB, secondOfB] = componentsOf({operand: 'matrixB', transposed: transposeB});
   const first = (i: number, j: number) => `x${i}.${firstOfA} * y${j}.${firstOfB}`;
   const second = (i: number, j: number) => `x${i}.${secondOfA} * y${j}.${secondOfB}`;
   return {

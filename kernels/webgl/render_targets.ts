@@ -6,7 +6,7 @@ import type {GPGPUContext, MathBackendWebGL} from '@tensorflow/tfjs-backend-webg
 import {type TensorInfo, util} from '@tensorflow/tfjs-core';
 import {buildFragmentProgram, type FragmentProgram, fragmentHeader} from './fragment_program.js';
 import type {Textures, Uniform} from './packed_program.js';
-import {packedCopy} from './texel_copies.js';
+import {packedCopy, uploadPacked} from './texel_copies.js';
 
 /** A program: the packed textures it reads, by variable name, the outputs that it assigns texels to, and its GLSL. */
 export interface RenderTargetsProgram {
@@ -115,15 +115,15 @@ function textureShape(backend: MathBackendWebGL, {dataId}: TensorInfo): [rows: n
 /** A tensor without contents, but with a texture. */
 function packedTexture(backend: MathBackendWebGL, shape: number[]): TensorInfo {
   const info = backend.makeTensorInfo(shape, 'float32');
-  backend.texData.get(info.dataId).isPacked = true;
-  backend.uploadToGPU(info.dataId);
+  uploadPacked(backend, info);
   return info;
 }
 
 /** The tensor in a texture that is packed as its shape says: its own, or one that tfjs makes. */
 function asPacked(backend: MathBackendWebGL, info: TensorInfo): {info: TensorInfo; isCopy: boolean} {
+  uploadPacked(backend, info);
   const data = backend.texData.get(info.dataId);
-  if (data.texture && data.isPacked && !data.slice && sameQuads(data.shape, info.shape)) return {info, isCopy: false};
+  if (data.isPacked && !data.slice && sameQuads(data.shape, info.shape)) return {info, isCopy: false};
   return {info: packedCopy(backend, info), isCopy: true};
 }
 

@@ -1,6 +1,7 @@
 /** Programs that make planes of a chunk (tiles_glsl.ts): scores, probabilities, and the gradient of the scores. */
 import {
   type AttentionVariant,
+  declareRowTexels,
   dotProducts,
   dropoutFunctions,
   headFunctions,
@@ -9,13 +10,10 @@ import {
   scoreInputs,
   tanhFunction,
 } from './attention_glsl.js';
-import {forEachQuad, lanes, planeNames, setTargets, targetNames} from './register_tiles_glsl.js';
+import {forEachQuad, planeNames, setTargets, targetNames} from './register_tiles_glsl.js';
 import type {RenderTargetsProgram} from './render_targets.js';
 import {texel} from './textures_glsl.js';
 import {enterScoreTile, QUARTER_SETS, quadInputs} from './tiles_glsl.js';
-
-/** GLSL of the texel of a texture of two numbers per row that belongs to the two rows of a quad. */
-const ofQuadRows = (input: string, i: number) => texel(input, `headIndex * pairs(queries) + query / 2 + ${i}`);
 
 /** GLSL of the first query and of the first key of quad (i, j). */
 const placeOf = (i: number, j: number) => `query + ${2 * i}, key + ${2 * j}`;
@@ -56,9 +54,7 @@ ${headFunctions(variant)}
 ${dropoutFunctions(variant)}
 void main() {
   ${enterScoreTile(variant, 'vec4(0.0)')}
-  ${lanes(side)
-    .map((i) => `vec4 stats${i} = ${ofQuadRows('stats', i)};`)
-    .join('\n  ')}
+  ${declareRowTexels(variant, 'stats', 'stats')}
   ${forEachQuad(
     side,
     (ij, i, j) => `vec4 weights${ij} = exp(${texel(`scores${ij}`, 'index')} - stats${i}.xxzz);
@@ -89,9 +85,7 @@ vec4 probabilitiesOf(vec4 scores, vec4 stats) {
 void main() {
   ${enterScoreTile(variant, 'vec4(0.0)')}
   ${declareScores(variant)}
-  ${lanes(side)
-    .map((i) => `vec4 stats${i} = ${ofQuadRows('softmaxStats', i)};`)
-    .join('\n  ')}
+  ${declareRowTexels(variant, 'stats', 'softmaxStats')}
   ${forEachQuad(
     side,
     (ij, i, j) => `vec4 probabilities${ij} = probabilitiesOf(scores${ij}, stats${i});
@@ -132,9 +126,7 @@ ${needsDots ? tanhFunction : ''}
 void main() {
   ${enterScoreTile(variant, 'vec4(0.0)')}
   ${dotProducts(variant, 'gradient', {operand: 'dO', row: 'query'}, {operand: 'v', row: 'key'})}
-  ${lanes(side)
-    .map((i) => `vec4 delta${i} = ${ofQuadRows('delta', i)};`)
-    .join('\n  ')}
+  ${declareRowTexels(variant, 'delta', 'delta')}
   ${forEachQuad(
     side,
     (ij, i) => `vec4 p${ij} = ${texel(`probabilities${ij}`, 'index')};

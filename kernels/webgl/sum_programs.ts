@@ -2,7 +2,15 @@
  * Programs that sum rows of a matrix, weighted by planes of a chunk: along its rows (output, dQ) or down its columns (dK,
  * dV). Their results are planes, in BHSD order, and are carried from chunk to chunk.
  */
-import {type AttentionVariant, depthOf, headFunctions, headInputs, type Operand, quadWalk} from './attention_glsl.js';
+import {
+  type AttentionVariant,
+  declareRowTexels,
+  depthOf,
+  headFunctions,
+  headInputs,
+  type Operand,
+  quadWalk,
+} from './attention_glsl.js';
 import {forEachQuad, lanes, planeNames, setTargets, targetNames} from './register_tiles_glsl.js';
 import type {RenderTargetsProgram} from './render_targets.js';
 import {texel, texelWalk, type Walk, walkTogether} from './textures_glsl.js';
@@ -111,15 +119,15 @@ export function sumOverKeysProgram(
   hasPrevious: boolean,
 ): RenderTargetsProgram {
   const {side} = variant;
-  const statsTexel = (input: string, i: number) => texel(input, `headIndex * pairs(queries) + query / 2 + ${i}`);
   const previous = (ij: string) => texel(`previous${ij}`, 'index');
-  const ofRows = (code: (i: number) => string) => lanes(side).map(code).join('\n  ');
+  const factor = (i: number) => `vec2 factor${i} = exp(previousStats${i} - stats${i}).xz;`;
+  const addPrevious = `
+  ${declareRowTexels(variant, 'previousStats', 'previousStats')}
+  ${lanes(side).map(factor).join('\n  ')}
+  ${forEachQuad(side, (ij, i) => `sum${ij} += ${previous(ij)} * factor${i}.xxyy;`)}`;
   const softmax = `
-  ${ofRows(
-    (i) => `vec4 stats${i} = ${statsTexel('stats', i)};
-  ${hasPrevious ? `vec2 factor${i} = exp(${statsTexel('previousStats', i)} - stats${i}).xz;` : ''}`,
-  )}
-  ${hasPrevious ? forEachQuad(side, (ij, i) => `sum${ij} += ${previous(ij)} * factor${i}.xxyy;`) : ''}
+  ${declareRowTexels(variant, 'stats', 'stats')}
+  ${hasPrevious ? addPrevious : ''}
   if (isLastChunk == 1) {
     // Only a row that saw nothing has a sum below exp(0).
     ${forEachQuad(side, (ij, i) => `sum${ij} = mix(sum${ij} / stats${i}.yyww, vec4(0.0), lessThan(stats${i}.yyww, vec4(0.5)));`)}

@@ -94,3 +94,12 @@ void main() {
 export function packedCopy(backend: MathBackendWebGL, source: TensorInfo): TensorInfo {
   return runPackedProgram(backend, copyProgram, source.shape, {source}, [], []);
 }
+
+/** Gives a tensor that has no texture yet one that is packed as its shape says. */
+export function uploadPacked(backend: MathBackendWebGL, {dataId, shape}: TensorInfo): void {
+  const data = backend.texData.get(dataId);
+  if (data.texture) return;
+  data.isPacked = true;
+  data.shape = shape;
+  backend.uploadToGPU(dataId);
+}

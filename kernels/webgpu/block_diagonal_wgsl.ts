@@ -4,7 +4,7 @@
  * blocks apart.
  */
 import type {BlockOrder} from '../../src/kernel_names.js';
-import {declareProducts, type StoredMatrix, TileProduct, view} from './matrix_tiles_wgsl.js';
+import {declareProducts, type StoredMatrix, TileProduct, tilesAlong, view} from './matrix_tiles_wgsl.js';
 import {entryPoint, makeShader, type Shader} from './shader.js';
 import {type ProductTile, threadGrid} from './tile_sizes.js';
 
@@ -71,8 +71,6 @@ interface Names<Matrix extends string> {
 
 const forwardSizes = {inner: 'inner', outer: 'outer'};
 const exchangedSizes = {inner: 'outer', outer: 'inner'};
-
-const tilesAlong = (size: string, tileSize: number) => `(params.${size} + ${tileSize - 1}u) / ${tileSize}u`;
 
 /** out[b, j of block] = Σ_i x[b, i of block]·w[block, j, i]: rows are the batch, columns j. */
 function productCode(variant: BlockDiagonalVariant, tile: ProductTile, names: Names<'x' | 'w' | 'out'>): TileCode {

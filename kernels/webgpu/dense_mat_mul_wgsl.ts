@@ -1,5 +1,5 @@
 /** WGSL of the product of two dense matrices: a workgroup makes a tile of it, or of a partial sum along the inner dimension. */
-import {declareProducts, type StoredMatrix, TileProduct, view} from './matrix_tiles_wgsl.js';
+import {declareProducts, type StoredMatrix, TileProduct, tilesAlong, view} from './matrix_tiles_wgsl.js';
 import {entryPoint, makeShader, type Shader} from './shader.js';
 import {type ProductTile, threadGrid} from './tile_sizes.js';
 import {lines} from './tile_wgsl.js';
@@ -45,8 +45,8 @@ export function denseMatMulShader(variant: DenseMatMulVariant, tile: ProductTile
     return `let bias${n} = load_bias(biasView, 0u, ${n * threadsAcross}u + threadColumn);\n${sums}`;
   })}`;
   const code = `
-  let partsAcross = (params.columns + ${tile.columns - 1}u) / ${tile.columns}u;
-  let partsDown = (params.rows + ${tile.rows - 1}u) / ${tile.rows}u;
+  let partsAcross = ${tilesAlong('columns', tile.columns)};
+  let partsDown = ${tilesAlong('rows', tile.rows)};
   // Neighbouring workgroups read the same rows of a.
   let columnStart = workgroup % partsAcross * ${tile.columns}u;
   let rowStart = workgroup / partsAcross % partsDown * ${tile.rows}u;

@@ -160,6 +160,9 @@ export class TileProduct {
   }
 }
 
+/** WGSL of how many tiles cover this field of Params. */
+export const tilesAlong = (size: string, tileSize: number) => `(params.${size} + ${tileSize - 1}u) / ${tileSize}u`;
+
 /** A view of stored[firstRow.., firstColumn..] of a matrix, given by its rows and columns as the product calls them. */
 export function view(
   {transposed}: StoredMatrix,
