@@ -36,10 +36,10 @@ export function attentionSubject(backend: OpenBackend, given: AttentionProblem &
   };
 }
 
-function answersOf(results: AttentionResults, {heads, sequence, depth}: AttentionProblem): Answers {
+function answersOf(results: AttentionResults, {heads}: AttentionProblem): Answers {
   const readers = Object.entries(results).map(([name, tensor]) => {
     const read = async (place: number) => {
-      const head = tf.slice(tensor, [Math.floor(place / heads), place % heads, 0, 0], [1, 1, sequence, depth]);
+      const head = tf.slice(tensor, [Math.floor(place / heads), place % heads, 0, 0], [1, 1, -1, -1]);
       const values = await head.data<'float32'>();
       head.dispose();
       return values;
