@@ -103,6 +103,7 @@ function productCode(variant: BlockDiagonalVariant, tile: ProductTile, names: Na
     )};
     ${product.addChunk}
   }
+  ${product.finishSums}
   ${product.storeTile}`;
   return {product, code};
 }
@@ -140,6 +141,7 @@ function weightsCode(
     let rightView = ${activationView(right, input, sizes.inner, ['entry', 'columnStart'], [rest, columns])};
     ${product.addChunk}
   }
+  ${product.finishSums}
   ${product.storeTile}`;
   return {product, code};
 }

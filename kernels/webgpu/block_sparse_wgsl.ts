@@ -112,6 +112,7 @@ ${entryPoint(
       ${product.addChunk}
     }
   }
+  ${product.finishSums}
   ${product.storeTile}`,
 )}`;
   return makeShader([...declared.bindings, {name: 'walk', access: 'read', element: 'i32'}], paramsStruct, body);
@@ -182,6 +183,7 @@ ${entryPoint(
       ${product.addChunk}
     }
   }
+  ${product.finishSums}
   ${product.storeTile}`,
 )}`;
   return makeShader([...declared.bindings, {name: 'places', access: 'read', element: 'i32'}], paramsStruct, body);

@@ -60,6 +60,7 @@ export function denseMatMulShader(variant: DenseMatMulVariant, tile: ProductTile
     let rightView = ${view(b, '0u', transposeB ? 'params.inner' : 'params.columns', ['inner', 'columnStart'], [inner, columns])};
     ${product.addChunk}
   }
+  ${product.finishSums}
   ${hasBias ? addBias : ''}
   ${product.storeTile}`;
   return makeShader(declared.bindings, paramsStruct, `${declared.code}${entryPoint(threads, code)}`);

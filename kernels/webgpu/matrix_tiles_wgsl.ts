@@ -2,6 +2,14 @@
  * WGSL of one tile of a matrix product, whose operands lie in storage buffers in several ways and pass through workgroup
  * memory in chunks (tile_wgsl.ts): what products with sparse and with block-diagonal matrices have in common.
  */
+import {
+  declareOuterMemory,
+  enterOuterTile,
+  multiplyOuter,
+  outerRow,
+  transferLeft,
+  transferRight,
+} from './outer_products_wgsl.js';
 import type {Binding} from './shader.js';
 import {type ProductTile, threadGrid} from './tile_sizes.js';
 import {
@@ -10,12 +18,16 @@ import {
   declareColumnMemory,
   declareRowMemory,
   lines,
-  loadColumns,
-  loadColumnsTransposed,
-  loadRows,
-  loadRowsTransposed,
   multiplyAccumulate,
+  range,
   type Source,
+  type Transfer,
+  transferAhead,
+  transferColumns,
+  transferColumnsTransposed,
+  transferNow,
+  transferRows,
+  transferRowsTransposed,
 } from './tile_wgsl.js';
 
 /** A matrix in a storage buffer, and how its elements lie there. */
@@ -37,7 +49,7 @@ function binding({name, vectorized}: StoredMatrix, access: Binding['access']): B
 /**
  * WGSL struct `View`: a part of a stored matrix, in elements of its buffer: where it begins, how far its stored rows are
  * apart, and how many stored rows and columns it has. And `load_…(view, row, quad)`: four neighbouring elements of a
- * stored row, 0 outside of the view.
+ * stored row, 0 outside of the view; `loadInside_…` does not ask whether they are inside.
  */
 const viewStruct = `
 struct View {
@@ -49,8 +61,12 @@ struct View {
 
 function loadFunction({name, vectorized, elementStride}: StoredMatrix): string {
   const far = (count: string) => (elementStride ? `${count} * ${elementStride}` : count);
+  const inside = vectorized
+    ? `return ${name}[(view.base + row * view.stride) / 4u + quad];`
+    : `let first = view.base + row * view.stride + ${far('4u * quad')};
+  return vec4f(${range(4).map((c) => `${name}[first + ${far(`${c}u`)}]`)});`;
   // Without branches, because this is inlined many times, and some compilers take long over each.
-  const body = vectorized
+  const checked = vectorized
     ? `return select(vec4f(), ${name}[select(0u, (view.base + row * view.stride) / 4u + quad, inside)], inside);`
     : `let first = select(0u, view.base + row * view.stride + ${far('4u * quad')}, inside);
   let last = select(0u, view.columns - 1u - 4u * quad, inside);
@@ -62,7 +78,10 @@ function loadFunction({name, vectorized, elementStride}: StoredMatrix): string {
   return `
 fn load_${name}(view: View, row: u32, quad: u32) -> vec4f {
   let inside = (row < view.rows) & (4u * quad < view.columns);
-  ${body}
+  ${checked}
+}
+fn loadInside_${name}(view: View, row: u32, quad: u32) -> vec4f {
+  ${inside}
 }`;
 }
 
@@ -79,7 +98,15 @@ fn store_${name}(view: View, row: u32, quad: u32, value: vec4f) {
 }`;
 }
 
-const leftMemoryOf = ({inner}: ProductTile) => ({name: 'leftMemory', quads: inner / 4});
+const rowMemoryOf = ({inner}: ProductTile) => ({name: 'rowMemory', quads: inner / 4});
+
+/**
+ * GPUs sum outer products. Rows that do not come in quads, of tiles in small blocks, and software, which would take long to
+ * compile so much code, have loops over the inner elements (tile_wgsl.ts).
+ */
+function sumsOuterProducts({layout, threadRows}: ProductTile): boolean {
+  return layout === 'packed' && threadRows % 4 === 0;
+}
 
 /**
  * What a shader binds and declares for its products, which take turns in workgroup memory and may share operands, and for
@@ -97,66 +124,131 @@ export function declareProducts(
     bindings: [...read.map((matrix) => binding(matrix, 'read')), ...written.map((out) => binding(out, 'read_write'))],
     code: `
 ${viewStruct}
-${declareRowMemory(tile, leftMemoryOf(tile))}
-${declareColumnMemory(tile)}
-${addProductFunction}
+${sumsOuterProducts(tile) ? declareOuterMemory(tile) : declareLoopMemory(tile)}
 ${[...read.map(loadFunction), ...written.map(storeFunction)].join('')}`,
   };
 }
 
+function declareLoopMemory(tile: ProductTile): string {
+  return `
+${declareRowMemory(tile, rowMemoryOf(tile))}
+${declareColumnMemory(tile)}
+${addProductFunction}`;
+}
+
 /**
  * The parts that the code of a product is made of. It has `leftView` and `rightView` of a chunk, and `outView`, in
- * scope.
+ * scope. Views have local rows and columns, so that both begin at 0.
  */
 export class TileProduct {
+  private readonly isOuter: boolean;
+
   constructor(
     private readonly tile: ProductTile,
     readonly left: StoredMatrix,
     readonly right: StoredMatrix,
     readonly out: StoredMatrix,
-  ) {}
+  ) {
+    this.isOuter = sumsOuterProducts(tile);
+  }
 
   get enterTile(): string {
-    const {threadsAcross} = threadGrid(this.tile);
+    const {tile, isOuter} = this;
+    const sums = declareAccumulators(tile, 'sum', tile.threadColumns / 4);
+    if (isOuter) {
+      return `
+  ${enterOuterTile(tile)}
+  ${sums}
+  ${this.ahead('left').declare}
+  ${this.ahead('right').declare}
+  var holdsChunk = false;`;
+    }
+    const {threadsAcross} = threadGrid(tile);
     return `
   let threadColumn = localIndex % ${threadsAcross}u;
   let threadRow = localIndex / ${threadsAcross}u;
-  ${declareAccumulators(this.tile, 'sum', this.tile.threadColumns / 4)}`;
+  ${sums}`;
   }
 
-  /** Adds the product of the two views to the sums. Views have local rows and columns, so that both begin at 0. */
+  /**
+   * Adds the product of the two views to the sums. GPUs keep the views in workgroup memory and add the product of those
+   * before, which takes as long as the buffers take to answer; {@link finishSums} adds the last one.
+   */
   get addChunk(): string {
     const {tile} = this;
-    const leftMemory = leftMemoryOf(tile);
-    const source = (side: 'left' | 'right'): Source => ({
-      load: (row, quad) => `load_${this[side].name}(${side}View, ${row}, ${quad})`,
-    });
-    const innerQuads = tile.inner / 4;
-    const loadLeft = this.left.transposed
-      ? loadRowsTransposed(tile, leftMemory, source('left'))
-      : loadRows(tile, leftMemory, source('left'), '0u', '0u');
-    const loadRight = this.right.transposed
-      ? loadColumnsTransposed(tile, source('right'), '0u', innerQuads, '0u')
-      : loadColumns(tile, source('right'), '0u', tile.inner, tile.columns / 4);
-    const arrangement = this.right.transposed ? 'transposed' : 'plain';
+    if (!this.isOuter) {
+      return `
+    workgroupBarrier();
+    ${transferNow(tile, this.transfer('left', 'load'))}
+    ${transferNow(tile, this.transfer('right', 'load'))}
+    workgroupBarrier();
+    ${this.multiplyInLoop}`;
+    }
     return `
+    if (${this.isWhole('left')} & ${this.isWhole('right')}) {
+      ${this.ahead('left', 'loadInside').fetch}
+      ${this.ahead('right', 'loadInside').fetch}
+    } else {
+      ${this.ahead('left').fetch}
+      ${this.ahead('right').fetch}
+    }
+    ${this.finishSums}
     workgroupBarrier();
-    ${loadLeft}
-    ${loadRight}
+    ${this.ahead('left').store}
+    ${this.ahead('right').store}
     workgroupBarrier();
-    ${multiplyAccumulate(tile, 'sum', leftMemory, '0u', arrangement, innerQuads, tile.threadColumns / 4)}`;
+    holdsChunk = true;`;
+  }
+
+  /** Makes the sums whole after the last chunk. */
+  get finishSums(): string {
+    return this.isOuter ? `if (holdsChunk) {\n${multiplyOuter(this.tile, 'sum')}\n}` : '';
   }
 
   get storeTile(): string {
     const {tile} = this;
     const {threadsAcross} = threadGrid(tile);
+    const rowOf = (i: number) => (this.isOuter ? outerRow(tile, i) : `threadRow * ${tile.threadRows}u + ${i}u`);
     return lines(tile.threadRows, (i) =>
       lines(
         tile.threadColumns / 4,
-        (n) =>
-          `store_${this.out.name}(outView, threadRow * ${tile.threadRows}u + ${i}u, ${n * threadsAcross}u + threadColumn, sum${i}_${n});`,
+        (n) => `store_${this.out.name}(outView, ${rowOf(i)}, ${n * threadsAcross}u + threadColumn, sum${i}_${n});`,
       ),
     );
+  }
+
+  /** WGSL of whether a chunk lies within the view, the same for all invocations. */
+  private isWhole(side: 'left' | 'right'): string {
+    const {rows, columns, inner} = this.tile;
+    const [down, across] = side === 'left' ? [rows, inner] : [inner, columns];
+    const [storedRows, storedColumns] = this[side].transposed ? [across, down] : [down, across];
+    return `(${side}View.rows >= ${storedRows}u) & (${side}View.columns >= ${storedColumns}u)`;
+  }
+
+  private ahead(side: 'left' | 'right', load: 'load' | 'loadInside' = 'load') {
+    return transferAhead(this.tile, this.transfer(side, load), `${side}Ahead`);
+  }
+
+  private transfer(side: 'left' | 'right', load: 'load' | 'loadInside'): Transfer {
+    const {tile, isOuter} = this;
+    const {name, transposed} = this[side];
+    const source: Source = {load: (row, quad) => `${load}_${name}(${side}View, ${row}, ${quad})`};
+    if (side === 'left') {
+      if (isOuter) return transferLeft(tile, source, transposed);
+      const memory = rowMemoryOf(tile);
+      return transposed ? transferRowsTransposed(tile, memory, source) : transferRows(tile, memory, source, '0u', '0u');
+    }
+    if (isOuter) return transferRight(tile, source, !transposed);
+    return transposed
+      ? transferColumnsTransposed(tile, source, '0u', tile.inner / 4, '0u')
+      : transferColumns(tile, source, '0u', tile.inner, tile.columns / 4);
+  }
+
+  private get multiplyInLoop(): string {
+    const {tile} = this;
+    const arrangement = this.right.transposed ? 'transposed' : 'plain';
+    const [innerQuads, columnQuads] = [tile.inner / 4, tile.threadColumns / 4];
+    return multiplyAccumulate(tile, 'sum', rowMemoryOf(tile), '0u', arrangement, innerQuads, columnQuads);
   }
 }
 

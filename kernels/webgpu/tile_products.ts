@@ -6,12 +6,13 @@
  */
 import {type TileSizes, threadGrid} from './tile_sizes.js';
 import {
-  loadColumns,
-  loadColumnsTransposed,
-  loadRows,
   multiplyAccumulate,
   type RowMemory,
   type Source,
+  transferColumns,
+  transferColumnsTransposed,
+  transferNow,
+  transferRows,
   transposedQuads,
 } from './tile_wgsl.js';
 
@@ -55,7 +56,7 @@ export function leftOperand(tile: TileSizes, depth: number, name: string, source
 
 /** Fills the memory of an operand that is kept. */
 export function keepLeft(tile: TileSizes, left: LeftOperand, start: string): string {
-  return left.kept ? loadRows(tile, left.memory, left.source, start, '0u') : '';
+  return left.kept ? transferNow(tile, transferRows(tile, left.memory, left.source, start, '0u')) : '';
 }
 
 /** acc[row, column] += Σ_d left[leftStart + row, d] · right[rightStart + column, d] over the whole head dimension. */
@@ -71,8 +72,8 @@ export function multiplyTransposed(
   const {count, quads} = depthChunks(tile, depth);
   const step = (quadStart: string) => `
 workgroupBarrier();
-${left.kept ? '' : loadRows(tile, left.memory, left.source, leftStart, quadStart)}
-${loadColumnsTransposed(tile, right, rightStart, quads, quadStart)}
+${left.kept ? '' : transferNow(tile, transferRows(tile, left.memory, left.source, leftStart, quadStart))}
+${transferNow(tile, transferColumnsTransposed(tile, right, rightStart, quads, quadStart))}
 workgroupBarrier();
 ${multiplyAccumulate(tile, accumulator, left.memory, '0u', 'transposed', quads, tile.threadColumns / 4)}`;
   if (count === 1) return step('0u');
@@ -95,7 +96,7 @@ export function accumulateColumns(
   const {quads, quadsPerThread} = columnWidth(tile, depth);
   const rows = innerRows(tile, depth);
   const step = (rowStart: string, weightQuad: string) => `
-${loadColumns(tile, right, rowStart, rows, quads)}
+${transferNow(tile, transferColumns(tile, right, rowStart, rows, quads))}
 workgroupBarrier();
 ${multiplyAccumulate(tile, accumulator, weights, weightQuad, 'plain', rows / 4, quadsPerThread)}`;
   const first = waitFirst ? 'workgroupBarrier();' : '';

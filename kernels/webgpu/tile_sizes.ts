@@ -127,7 +127,7 @@ const shape = (
 export const productTable: Record<'wide' | 'narrow', Record<'sparse' | 'sampled', ProductShape[]>> = {
   wide: {
     // Small blocks get more of the free side, so that a tile still feeds a workgroup.
-    sparse: [shape(64, 64, 8, 4, 16), shape(32, 64, 8, 4, 16), shape(16, 128, 4, 4, 16), shape(8, 128, 4, 4, 16)],
+    sparse: [shape(64, 128, 8, 8, 16), shape(32, 64, 8, 4, 16), shape(16, 128, 4, 4, 16), shape(8, 128, 4, 4, 16)],
     // Small tiles give their invocations fewer rows, so that a SIMD group has fewer idle lanes.
     sampled: [shape(64, 64, 8, 4, 16), shape(32, 32, 4, 4, 16), shape(16, 16, 2, 4, 16), shape(8, 8, 1, 4, 16)],
   },
@@ -217,34 +217,49 @@ export interface MatMulPlan {
   innerOfPart: number;
 }
 
-/** The tile of products of two dense matrices, where tfjs's matMul would do; what is too little for it is left to tfjs. */
-export const matMulTable: Record<
-  'wide' | 'narrow',
-  {tile: ProductTile; leastMultiplyAdds: number; workgroups: number}
-> = {
-  wide: {tile: denseTile('packed', [64, 64], [8, 4], 16), leastMultiplyAdds: 2 ** 26, workgroups: ENOUGH_WORKGROUPS},
-  narrow: {tile: denseTile('planar', [32, 32], [8, 8], 16), leastMultiplyAdds: 2 ** 16, workgroups: 8},
+/** For products of two dense matrices, where tfjs's matMul would do; what is too little for it is left to tfjs. */
+interface MatMulShape {
+  /** Larger tiles load less for each multiply-add. Largest first. */
+  tiles: ProductTile[];
+  leastMultiplyAdds: number;
+  /** Fewer leave parts of the device without work. */
+  enoughWorkgroups: number;
+}
+
+export const matMulTable: Record<'wide' | 'narrow', MatMulShape> = {
+  wide: {
+    tiles: [denseTile('packed', [64, 128], [8, 8], 16), denseTile('packed', [64, 64], [8, 8], 16)],
+    leastMultiplyAdds: 2 ** 26,
+    enoughWorkgroups: ENOUGH_WORKGROUPS,
+  },
+  narrow: {tiles: [denseTile('planar', [32, 32], [8, 8], 16)], leastMultiplyAdds: 2 ** 16, enoughWorkgroups: 8},
 };
 
+/** What a larger tile saves is less than a larger part of it, outside of the product, takes. */
+const MOST_WASTED = 0.1;
 /** A part must outlast the sum that it makes necessary. */
 const LEAST_INNER_OF_PART = 256;
 
 /**
- * How to make a product with tiles of ours; undefined where it is too small to be worth it, so thin that most of a tile
- * would lie outside of it, or makes too few workgroups for the device.
+ * How to make a product: with the largest tile of which it makes enough workgroups, in parts where it must. Undefined
+ * where it is too small to be worth it, so thin that most of a tile would lie outside of it, or makes too few workgroups.
  */
 export function chooseMatMulPlan(
   device: GPUDevice,
   {rows, columns, inner, hasBias}: DenseMatMulSizes & {hasBias: boolean},
 ): MatMulPlan | undefined {
-  const {tile, leastMultiplyAdds, workgroups} = matMulTable[simdWidth(device)];
-  if (rows * columns * inner < leastMultiplyAdds || inner < tile.inner) return undefined;
-  const tiles = denseProductTiles(tile, [rows, columns]);
-  if (rows * columns < (tiles * tile.rows * tile.columns) / 2) return undefined;
+  const {tiles, leastMultiplyAdds, enoughWorkgroups} = matMulTable[simdWidth(device)];
+  const countOf = (tile: ProductTile) => denseProductTiles(tile, [rows, columns]);
+  const usedPart = (tile: ProductTile) => (rows * columns) / (countOf(tile) * tile.rows * tile.columns);
   // A bias would have to be added to the sum of the parts.
   const mostParts = hasBias ? 1 : Math.max(1, Math.floor(inner / LEAST_INNER_OF_PART));
-  const wanted = Math.min(mostParts, Math.ceil(workgroups / tiles));
-  if (tiles * wanted < workgroups / 2) return undefined;
+  const smallest = tiles[tiles.length - 1];
+  const suits = (tile: ProductTile) =>
+    countOf(tile) * mostParts >= enoughWorkgroups && usedPart(tile) >= usedPart(smallest) - MOST_WASTED;
+  const tile = tiles.find(suits) ?? smallest;
+  if (rows * columns * inner < leastMultiplyAdds || inner < tile.inner || usedPart(tile) < 0.5) return undefined;
+  const wanted = Math.min(mostParts, Math.ceil(enoughWorkgroups / countOf(tile)));
+  if (countOf(tile) * wanted < enoughWorkgroups / 2) return undefined;
   const innerOfPart = Math.ceil(inner / wanted / tile.inner) * tile.inner;
   return {tile, parts: Math.ceil(inner / innerOfPart), innerOfPart};
 }

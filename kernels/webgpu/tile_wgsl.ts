@@ -98,50 +98,97 @@ export function spread(threads: number, count: number, mostUnrolled: number, bod
   return `for (var item = localIndex; item < ${count}u; item += ${threads}u) {\n${body}\n}`;
 }
 
-/** Few rounds are unrolled for GPUs; software takes longer to compile them than it gains. */
-function spreadOverTile(tile: TileSizes, count: number, body: string): string {
-  return spread(threadGrid(tile).threads, count, tile.layout === 'packed' ? 4 : 0, body);
-}
-
 /** A matrix in a storage buffer: `load(row, quad)` gives four neighbouring elements, 0 outside the matrix. */
 export interface Source {
   load(row: string, quad: string): string;
 }
 
-/** Loads a chunk of `quads` quads from rows rowStart, rowStart + 1, … into row memory. */
-export function loadRows(tile: TileSizes, memory: RowMemory, source: Source, rowStart: string, quadStart: string) {
-  return spreadOverTile(
-    tile,
-    tile.rows * memory.quads,
-    `let slot = item / ${memory.quads}u;
-let quad = item % ${memory.quads}u;
-${rowQuad(memory, 'slot', 'quad')} = ${source.load(`${rowStart} + ${rowOfSlot(tile, 'slot')}`, `${quadStart} + quad`)};`,
-  );
+/**
+ * How a chunk of an operand gets from its storage buffer into workgroup memory: in `items`, which the workgroup shares
+ * out. All is WGSL with `item`, the number of one, in scope.
+ */
+export interface Transfer {
+  items: number;
+  /** Declares where the item comes from and goes to. */
+  place: string;
+  /** Its values, vec4f, as the buffer has them. */
+  values: string[];
+  /** Statements that store values. */
+  store(values: string[]): string;
+}
+
+/** Moves a whole chunk. */
+export function transferNow(tile: TileSizes, {items, place, values, store}: Transfer): string {
+  const names = values.map((_, c) => `value${c}`);
+  const body = `${place}
+${lines(values.length, (c) => `let ${names[c]} = ${values[c]};`)}
+${store(names)}`;
+  // Few rounds are unrolled for GPUs; software takes longer to compile them than it gains.
+  return spread(threadGrid(tile).threads, items, tile.layout === 'packed' ? 4 : 0, body);
 }
 
 /**
- * Loads a chunk of `memory.quads` quads of inner elements of each row from a source that holds them transposed: `load`
+ * Moves a whole chunk in two steps, so that the buffer can answer while the invocations do something else; in between,
+ * each holds its items in variables that begin with `name`.
+ */
+export function transferAhead(tile: TileSizes, {items, place, values, store}: Transfer, name: string) {
+  const {threads} = threadGrid(tile);
+  const rounds = Math.ceil(items / threads);
+  const held = (round: number) => values.map((_, c) => `${name}${round}_${c}`);
+  const eachRound = (body: (round: number) => string) =>
+    lines(rounds, (round) => {
+      const isWhole = (round + 1) * threads <= items;
+      const guarded = isWhole ? body(round) : `if (item < ${items}u) {\n${body(round)}\n}`;
+      return `{ let item = ${round * threads}u + localIndex;\n${guarded} }`;
+    });
+  const assign = (round: number) => lines(values.length, (c) => `${held(round)[c]} = ${values[c]};`);
+  return {
+    declare: lines(rounds, (round) => lines(values.length, (c) => `var ${held(round)[c]} = vec4f();`)),
+    fetch: eachRound((round) => `${place}\n${assign(round)}`),
+    store: eachRound((round) => `${place}\n${store(held(round))}`),
+  };
+}
+
+/** A chunk of `quads` quads from rows rowStart, rowStart + 1, … for row memory. */
+export function transferRows(
+  tile: TileSizes,
+  memory: RowMemory,
+  source: Source,
+  rowStart: string,
+  quadStart: string,
+): Transfer {
+  return {
+    items: tile.rows * memory.quads,
+    place: `let slot = item / ${memory.quads}u;
+let quad = item % ${memory.quads}u;`,
+    values: [source.load(`${rowStart} + ${rowOfSlot(tile, 'slot')}`, `${quadStart} + quad`)],
+    store: ([value]) => `${rowQuad(memory, 'slot', 'quad')} = ${value};`,
+  };
+}
+
+/**
+ * A chunk of `memory.quads` quads of inner elements of each row from a source that holds them transposed: `load`
  * gives four neighbouring rows of one inner element.
  */
-export function loadRowsTransposed(tile: TileSizes, memory: RowMemory, source: Source): string {
+export function transferRowsTransposed(tile: TileSizes, memory: RowMemory, source: Source): Transfer {
   const rowQuads = tile.rows / 4;
   const {threadsDown} = threadGrid(tile);
   // The slot of the row, the inverse of rowOfSlot.
   const slotOf = (row: string) => `(${row}) % ${tile.threadRows}u * ${threadsDown}u + (${row}) / ${tile.threadRows}u`;
-  return spreadOverTile(
-    tile,
-    rowQuads * memory.quads,
-    `let rowGroup = item % ${rowQuads}u;
-let quad = item / ${rowQuads}u;
-${lines(4, (c) => `let inner${c} = ${source.load(`4u * quad + ${c}u`, 'rowGroup')};`)}
-${lines(4, (r) => {
-  const value = `vec4f(${range(4).map((c) => `inner${c}.${'xyzw'[r]}`)})`;
-  return `${rowQuad(memory, slotOf(`4u * rowGroup + ${r}u`), 'quad')} = ${value};`;
-})}`,
-  );
+  return {
+    items: rowQuads * memory.quads,
+    place: `let rowGroup = item % ${rowQuads}u;
+let quad = item / ${rowQuads}u;`,
+    values: range(4).map((c) => source.load(`4u * quad + ${c}u`, 'rowGroup')),
+    store: (inner) =>
+      lines(4, (r) => {
+        const value = `vec4f(${inner.map((name) => `${name}.${'xyzw'[r]}`)})`;
+        return `${rowQuad(memory, slotOf(`4u * rowGroup + ${r}u`), 'quad')} = ${value};`;
+      }),
+  };
 }
 
-/** Quads of column memory that {@link loadColumnsTransposed} takes for a chunk of `innerQuads`. */
+/** Quads of column memory that {@link transferColumnsTransposed} takes for a chunk of `innerQuads`. */
 export function transposedQuads(tile: TileSizes, innerQuads: number): number {
   return tile.columns * transposedStride(tile, innerQuads);
 }
@@ -152,47 +199,47 @@ function transposedStride(tile: TileSizes, innerQuads: number): number {
 }
 
 /**
- * Loads a chunk of `innerQuads` quads of the source rows columnStart, columnStart + 1, …, one for each column of the
+ * A chunk of `innerQuads` quads of the source rows columnStart, columnStart + 1, …, one for each column of the
  * tile, for {@link multiplyAccumulate} to read. Planar memory gets them transposed; packed memory as they are, in slots that
  * interleave the columns of the invocations: column 4·(n·threadsAcross + threadColumn) + j lies in slot
  * (4n + j)·threadsAcross + threadColumn, next to its neighbours' in the same place.
  */
-export function loadColumnsTransposed(
+export function transferColumnsTransposed(
   tile: TileSizes,
   source: Source,
   columnStart: string,
   innerQuads: number,
   quadStart: string,
-): string {
+): Transfer {
   const load = (column: string, inner: string) => source.load(`${columnStart} + ${column}`, `${quadStart} + ${inner}`);
   if (tile.layout === 'packed') {
     const {threadsAcross} = threadGrid(tile);
-    return spreadOverTile(
-      tile,
-      tile.columns * innerQuads,
-      `let slot = item / ${innerQuads}u;
+    return {
+      items: tile.columns * innerQuads,
+      place: `let slot = item / ${innerQuads}u;
 let inner = item % ${innerQuads}u;
 let quad = slot / ${4 * threadsAcross}u * ${threadsAcross}u + slot % ${threadsAcross}u;
-let column = 4u * quad + slot / ${threadsAcross}u % 4u;
-columnMemory[slot * ${transposedStride(tile, innerQuads)}u + inner] = ${load('column', 'inner')};`,
-    );
+let column = 4u * quad + slot / ${threadsAcross}u % 4u;`,
+      values: [load('column', 'inner')],
+      store: ([value]) => `columnMemory[slot * ${transposedStride(tile, innerQuads)}u + inner] = ${value};`,
+    };
   }
   const columnQuads = tile.columns / 4;
-  return spreadOverTile(
-    tile,
-    columnQuads * innerQuads,
-    `let quad = item % ${columnQuads}u;
-let inner = item / ${columnQuads}u;
-${lines(4, (c) => `let column${c} = ${load(`4u * quad + ${c}u`, 'inner')};`)}
-${lines(4, (c) => {
-  const value = `vec4f(${range(4).map((i) => `column${i}.${'xyzw'[c]}`)})`;
-  return writeColumnQuad(tile, columnQuads, `4u * inner + ${c}u`, 'quad', value);
-})}`,
-  );
+  return {
+    items: columnQuads * innerQuads,
+    place: `let quad = item % ${columnQuads}u;
+let inner = item / ${columnQuads}u;`,
+    values: range(4).map((c) => load(`4u * quad + ${c}u`, 'inner')),
+    store: (columns) =>
+      lines(4, (c) => {
+        const value = `vec4f(${columns.map((name) => `${name}.${'xyzw'[c]}`)})`;
+        return writeColumnQuad(tile, columnQuads, `4u * inner + ${c}u`, 'quad', value);
+      }),
+  };
 }
 
 /**
- * How the right operand lies in column memory: as {@link loadColumnsTransposed} or as {@link loadColumns} left it. Planar
+ * How the right operand lies in column memory: as {@link transferColumnsTransposed} or as {@link transferColumns} left it. Planar
  * memory looks the same after both.
  */
 export type ColumnArrangement = 'transposed' | 'plain';
@@ -225,16 +272,21 @@ function readPackedColumns(
   return lines(quadsPerThread, arrangement === 'plain' ? plain : transposed);
 }
 
-/** Loads `innerCount` rows of the source as they are, `quads` quads wide, into column memory. */
-export function loadColumns(tile: TileSizes, source: Source, innerStart: string, innerCount: number, quads: number) {
-  return spreadOverTile(
-    tile,
-    innerCount * quads,
-    `let inner = item / ${quads}u;
-let quad = item % ${quads}u;
-let loaded = ${source.load(`${innerStart} + inner`, 'quad')};
-${writeColumnQuad(tile, quads, 'inner', 'quad', 'loaded')}`,
-  );
+/** `innerCount` rows of the source as they are, `quads` quads wide, for column memory. */
+export function transferColumns(
+  tile: TileSizes,
+  source: Source,
+  innerStart: string,
+  innerCount: number,
+  quads: number,
+): Transfer {
+  return {
+    items: innerCount * quads,
+    place: `let inner = item / ${quads}u;
+let quad = item % ${quads}u;`,
+    values: [source.load(`${innerStart} + inner`, 'quad')],
+    store: ([value]) => writeColumnQuad(tile, quads, 'inner', 'quad', value),
+  };
 }
 
 /** Declares the accumulators `${name}${i}_${n}`, zeroed. */

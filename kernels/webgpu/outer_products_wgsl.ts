@@ -1,0 +1,115 @@
+/**
+ * WGSL emitters for tiles of matrix products that are sums of outer products: both operands lie in workgroup memory by
+ * inner elements, and for each of these an invocation loads quads of its rows and of its columns and multiplies each with
+ * each. All inner elements of a chunk are unrolled: loops cost these kernels a quarter of their speed.
+ *
+ * Invocation (threadRow, threadColumn) owns the quads threadRow, threadRow + threadsDown, … of the tile's rows, and the
+ * quads threadColumn, threadColumn + threadsAcross, … of its columns.
+ */
+import {type ProductTile, threadGrid} from './tile_sizes.js';
+import {lines, range, type Source, type Transfer} from './tile_wgsl.js';
+
+/** The memory of an operand: so many rows or columns of the tile for each inner element. */
+interface OuterMemory {
+  name: string;
+  length: number;
+}
+
+const leftMemory = ({rows}: ProductTile): OuterMemory => ({name: 'leftMemory', length: rows});
+const rightMemory = ({columns}: ProductTile): OuterMemory => ({name: 'rightMemory', length: columns});
+
+/** A quad of padding, so that stores of one quad to four inner elements meet other banks. */
+const stride = ({length}: OuterMemory) => length / 4 + 1;
+
+export function declareOuterMemory(tile: ProductTile): string {
+  return [leftMemory(tile), rightMemory(tile)]
+    .map((memory) => `var<workgroup> ${memory.name}: array<vec4f, ${tile.inner * stride(memory)}>;`)
+    .join('\n');
+}
+
+/** Neighbouring lanes of a SIMD group that lie across the tile; the others lie below them, to share their columns. */
+const LANES_ACROSS = 8;
+/** Where SIMD groups have other sizes, the places are as good as any. */
+const LANES = 32;
+
+/** Declares `threadRow` and `threadColumn`. */
+export function enterOuterTile(tile: ProductTile): string {
+  const {threadsDown, threadsAcross, threads} = threadGrid(tile);
+  const lanesDown = LANES / LANES_ACROSS;
+  if (threads % LANES !== 0 || threadsAcross % LANES_ACROSS !== 0 || threadsDown % lanesDown !== 0) {
+    return `
+  let threadColumn = localIndex % ${threadsAcross}u;
+  let threadRow = localIndex / ${threadsAcross}u;`;
+  }
+  const groupsAcross = threadsAcross / LANES_ACROSS;
+  return `
+  let lane = localIndex % ${LANES}u;
+  let laneGroup = localIndex / ${LANES}u;
+  let threadColumn = laneGroup % ${groupsAcross}u * ${LANES_ACROSS}u + lane % ${LANES_ACROSS}u;
+  let threadRow = laneGroup / ${groupsAcross}u * ${lanesDown}u + lane / ${LANES_ACROSS}u;`;
+}
+
+/** The tile's row that is the invocation's i-th. */
+export function outerRow(tile: ProductTile, i: number): string {
+  const {threadsDown} = threadGrid(tile);
+  return `4u * (${Math.floor(i / 4) * threadsDown}u + threadRow) + ${i % 4}u`;
+}
+
+/** A chunk of the left operand; `byInner` says whether the source's rows are inner elements. */
+export function transferLeft(tile: ProductTile, source: Source, byInner: boolean): Transfer {
+  return transferOperand(leftMemory(tile), tile.inner, source, byInner);
+}
+
+export function transferRight(tile: ProductTile, source: Source, byInner: boolean): Transfer {
+  return transferOperand(rightMemory(tile), tile.inner, source, byInner);
+}
+
+function transferOperand(memory: OuterMemory, inner: number, source: Source, byInner: boolean): Transfer {
+  const {name, length} = memory;
+  if (byInner) {
+    const quads = length / 4;
+    return {
+      items: inner * quads,
+      place: `let inner = item / ${quads}u;
+let quad = item % ${quads}u;`,
+      values: [source.load('inner', 'quad')],
+      store: ([value]) => `${name}[inner * ${stride(memory)}u + quad] = ${value};`,
+    };
+  }
+  const innerQuads = inner / 4;
+  return {
+    items: length * innerQuads,
+    place: `let row = item / ${innerQuads}u;
+let quad = item % ${innerQuads}u;`,
+    values: [source.load('row', 'quad')],
+    store: ([value]) =>
+      lines(
+        4,
+        (c) => `${name}[(4u * quad + ${c}u) * ${stride(memory)}u + row / 4u][row % 4u] = ${value}.${'xyzw'[c]};`,
+      ),
+  };
+}
+
+/** `${sum}${i}_${n}` += the product of the chunks in memory, for row i and column quad n of the invocation. */
+export function multiplyOuter(tile: ProductTile, sum: string): string {
+  const {threadsDown, threadsAcross} = threadGrid(tile);
+  const [left, right] = [leftMemory(tile), rightMemory(tile)];
+  const [rowQuads, columnQuads] = [tile.threadRows / 4, tile.threadColumns / 4];
+  return lines(tile.inner, (inner) => {
+    const loads = [
+      ...range(rowQuads).map(
+        (m) => `let left${m} = ${left.name}[${inner * stride(left) + m * threadsDown}u + threadRow];`,
+      ),
+      ...range(columnQuads).map(
+        (n) => `let right${n} = ${right.name}[${inner * stride(right) + n * threadsAcross}u + threadColumn];`,
+      ),
+    ];
+    const sums = range(tile.threadRows).flatMap((i) =>
+      range(columnQuads).map((n) => {
+        const factor = `left${Math.floor(i / 4)}.${'xyzw'[i % 4]}`;
+        return `${sum}${i}_${n} = fma(vec4f(${factor}), right${n}, ${sum}${i}_${n});`;
+      }),
+    );
+    return `{\n${[...loads, ...sums].join('\n')}\n}`;
+  });
+}
