@@ -27,6 +27,7 @@ import {
   eachRegister,
   enterGroup,
   enterSubgroup,
+  enterTurn,
   groupDirectives,
   keepRows,
   loadColumnTile,
@@ -67,11 +68,10 @@ ${softmaxFunctions}
 ${entryPoint(
   tile.threads,
   `
-  if (workgroup >= params.batch * params.heads * params.rowTiles) { return; }
-  // Under a causal mask the last queries see the most keys: longest first fills the GPU evenly.
-  let rowStart = (params.rowTiles - 1u - workgroup % params.rowTiles) * ${tile.rows}u;
-  let batchHead = workgroup / params.rowTiles;
-  let head = makeHead(batchHead / params.heads, batchHead % params.heads);
+  ${enterTurn('params.batch * params.heads')}
+  // Under a causal mask the last queries see the most keys.
+  let rowStart = (params.rowTiles - 1u - turn) * ${tile.rows}u;
+  let head = makeHead(matrix / params.heads, matrix % params.heads);
   let qBase = ${headBase(variant, 'q', 'head.batch', 'head.head')};
   let kBase = ${headBase(variant, 'k', 'head.batch', 'head.keyHead')};
   let vBase = ${headBase(variant, 'v', 'head.batch', 'head.keyHead')};

@@ -29,6 +29,7 @@ import {
   eachRegister,
   enterGroup,
   enterSubgroup,
+  enterTurn,
   groupDirectives,
   keepRows,
   loadColumnTile,
@@ -135,9 +136,9 @@ ${storeFunction(variant, 'dq')}
 ${entryPoint(
   tile.threads,
   `
-  if (workgroup >= params.batch * params.heads * params.rowTiles) { return; }
-  let rowStart = (params.rowTiles - 1u - workgroup % params.rowTiles) * ${tile.rows}u;
-  let head = makeHead(workgroup / params.rowTiles / params.heads, workgroup / params.rowTiles % params.heads);
+  ${enterTurn('params.batch * params.heads')}
+  let rowStart = (params.rowTiles - 1u - turn) * ${tile.rows}u;
+  let head = makeHead(matrix / params.heads, matrix % params.heads);
   let qBase = ${headBase(variant, 'q', 'head.batch', 'head.head')};
   let dOutputBase = ${headBase(variant, 'dOutput', 'head.batch', 'head.head')};
   let kBase = ${headBase(variant, 'k', 'head.batch', 'head.keyHead')};
@@ -204,11 +205,11 @@ ${written.map((name) => storeFunction(variant, name)).join('')}
 ${entryPoint(
   tile.threads,
   `
-  if (workgroup >= params.batch * params.keyHeads * params.rowTiles) { return; }
-  // Under a causal mask the first keys are seen by the most queries, and they come first.
-  let rowStart = workgroup % params.rowTiles * ${tile.rows}u;
-  let batch = workgroup / params.rowTiles / params.keyHeads;
-  let keyHead = workgroup / params.rowTiles % params.keyHeads;
+  ${enterTurn('params.batch * params.keyHeads')}
+  // Under a causal mask the first keys are seen by the most queries.
+  let rowStart = turn * ${tile.rows}u;
+  let batch = matrix / params.keyHeads;
+  let keyHead = matrix % params.keyHeads;
   let groupSize = params.heads / params.keyHeads;
   let kBase = ${headBase(variant, 'k', 'batch', 'keyHead')};
   let vBase = ${headBase(variant, 'v', 'batch', 'keyHead')};

@@ -26,12 +26,14 @@ interface Shape {
   /** Of each operand: more take too many registers, fewer too many shuffles. */
   mostQuadsPerLane: number;
   unrolled: number;
+  /** Fewer leave parts of a large GPU without work: then more lanes share rows, and workgroups are smaller. */
+  enoughWorkgroups: number;
 }
 
 export const groupShapes: Record<GroupedKernel, Shape> = {
-  forward: {threads: 128, mostQuadsPerLane: 4, unrolled: 8},
-  queryGradient: {threads: 128, mostQuadsPerLane: 4, unrolled: 1},
-  keyValueGradient: {threads: 128, mostQuadsPerLane: 2, unrolled: 8},
+  forward: {threads: 128, mostQuadsPerLane: 4, unrolled: 8, enoughWorkgroups: 512},
+  queryGradient: {threads: 128, mostQuadsPerLane: 4, unrolled: 1, enoughWorkgroups: 512},
+  keyValueGradient: {threads: 128, mostQuadsPerLane: 2, unrolled: 8, enoughWorkgroups: 256},
 };
 
 /** Workgroup memory of a workgroup: with more, too few of them share a processor. */
@@ -64,8 +66,8 @@ export function groupedWork(
     : {variant, rows: keys, matrices: batch * keyHeads, blockRows: layout?.blockSize[1]};
 }
 
-/** Fewer workgroups leave parts of a large GPU without work. */
-const ENOUGH_WORKGROUPS = 256;
+/** Groups of more lanes spend more time on shuffles than on products. */
+const MOST_LANES_FOR_MORE_WORKGROUPS = 8;
 /** A subgroup. */
 const FEWEST_THREADS = 32;
 
@@ -81,12 +83,14 @@ export function chooseGroupTile(
 ): GroupTile | undefined {
   const subgroup: number = adapterInfo?.subgroupMinSize ?? 0;
   if (!features.has('subgroups') || subgroup < smallestSubgroup.size) return undefined;
-  const {mostQuadsPerLane, unrolled, ...shape} = groupShapes[kernel];
+  const {mostQuadsPerLane, unrolled, enoughWorkgroups, ...shape} = groupShapes[kernel];
   let lanes = 4;
   while (2 * lanes <= Math.min(subgroup, 32) && lanes * mostQuadsPerLane * 4 < Math.max(depth, valueDepth)) lanes *= 2;
   let {threads} = shape;
   const tileRows = () => (4 * threads) / lanes;
-  const isTooLarge = () => tileRows() > blockRows || Math.ceil(rows / tileRows()) * matrices < ENOUGH_WORKGROUPS;
+  const areFew = () => Math.ceil(rows / tileRows()) * matrices < enoughWorkgroups;
+  const isTooLarge = () => tileRows() > blockRows || areFew();
+  while (2 * lanes <= Math.min(subgroup, MOST_LANES_FOR_MORE_WORKGROUPS) && areFew()) lanes *= 2;
   while (threads > FEWEST_THREADS && isTooLarge()) threads /= 2;
   for (const columns of [32, 16, 8]) {
     const tile = {lanes, threads, rows: tileRows(), columns, unrolled: Math.max(unrolled, lanes / 4)};

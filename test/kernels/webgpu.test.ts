@@ -184,7 +184,7 @@ describeOnBackends(
 describeOnBackends(
   'WebGPU dense products',
   () => {
-    const gpuPlan = {...matMulTable.wide, leastMultiplyAdds: 0, workgroups: 4};
+    const gpuPlan = {...matMulTable.wide, leastMultiplyAdds: 0, enoughWorkgroups: 4};
     const gpuProducts: DenseProductCase[] = [
       {rows: 132, columns: 68, inner: 72, hasBias: true},
       {rows: 131, columns: 67, inner: 73, transposeA: true, hasBias: true},
@@ -212,8 +212,8 @@ describeOnBackends(
         const plan = (rows: number, columns: number, inner: number, hasBias = false) =>
           chooseMatMulPlan(device, {rows, columns, inner, hasBias});
         expect(plan(8192, 1024, 1024)).toEqual(jasmine.objectContaining({parts: 1, innerOfPart: 1024}));
-        expect(plan(512, 512, 8192)).toEqual(jasmine.objectContaining({parts: 4, innerOfPart: 2048}));
-        expect(plan(512, 512, 8200)).toEqual(jasmine.objectContaining({parts: 4, innerOfPart: 2064}));
+        expect(plan(512, 512, 8192)).toEqual(jasmine.objectContaining({parts: 8, innerOfPart: 1024}));
+        expect(plan(512, 512, 8200)).toEqual(jasmine.objectContaining({parts: 8, innerOfPart: 1040}));
         expect(plan(512, 512, 8192, true)).toBeUndefined();
         expect(plan(384, 384, 512)).toBeUndefined();
         expect(plan(65536, 24, 1024)).toBeUndefined();
@@ -559,11 +559,11 @@ describeOnBackends(
         [32, 128],
       ]);
       expect(of(64, 8192)).toEqual([
-        [4, 64],
+        [8, 64],
         [8, 128],
       ]);
       expect(of(64, 100)).toEqual([
-        [4, 32],
+        [8, 32],
         [8, 32],
       ]);
     });
