@@ -1,6 +1,5 @@
 /** What the benchmark measures: one `BenchCase` per page, and the suites that list them. */
-import type {TileSizes} from '../kernels/webgpu/tile_sizes.js';
-import type {SweptKernel} from './tile_sweep.js';
+import type {TileTrial} from './tune/tile_trial.js';
 
 /**
  * What is measured: `flashAttention`, or attention written with tfjs's own ops, which a model calls `standard`; and what a
@@ -101,8 +100,8 @@ export type BenchCase = Problem & {
   stockDevice: boolean;
   /** Whether to tell where the time on the GPU goes. */
   profile?: boolean;
-  /** Tiles to take instead of those that tile_sizes.ts would choose, in a sweep. */
-  tiles?: Partial<Record<SweptKernel, TileSizes>>;
+  /** Sizes of a kernel to take instead of the package's, in a sweep. */
+  trial?: TileTrial;
 };
 
 /** A set of problems with the time that one of them may take. */

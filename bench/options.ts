@@ -1,7 +1,7 @@
 /** The command line of the benchmark. */
 import {parseArgs} from 'node:util';
 import {backendNames, depths, type Filter, kinds, passes, type SuiteName, suiteNames} from './cases.js';
-import {readTiles, type TileTrial} from './tile_sweep.js';
+import {readTrials, type TileTrial} from './tune/tile_trial.js';
 
 export interface Options {
   filter: Filter;
@@ -17,8 +17,8 @@ export interface Options {
   out: string;
   /** Goes into the names of the files. */
   label?: string;
-  /** Tiles to try instead of comparing contenders. */
-  tiles: TileTrial[];
+  /** Sizes of kernels to try instead of comparing contenders. */
+  trials: TileTrial[];
 }
 
 export const usage = `Usage: npm run bench -- [options]
@@ -39,7 +39,7 @@ export const usage = `Usage: npm run bench -- [options]
   --peers                also measure onnxruntime-web and jax-js (attention on WebGPU)
   --profile              print where the time on the GPU goes, kernel by kernel (WebGPU)
   --width n, --tokens n  of kind gpt: the model's width, and the tokens of a batch
-  --tiles list           try these tiles of the WebGPU kernels (see bench/tile_sweep.ts), flashAttention only
+  --tiles list           try these sizes of the WebGPU kernels, ours only (see bench/tune/tile_trial.ts)
 
 Environment: CHROME_BIN, the browser; GPU_FLAGS, its flags on a machine with a GPU (by default those of a software GPU).`;
 
@@ -89,7 +89,7 @@ export function readOptions(args: string[]): Options | 'help' {
     peers: values.peers,
     out: values.out,
     label: values.label,
-    tiles: values.tiles === undefined ? [] : readTiles(values.tiles),
+    trials: values.tiles === undefined ? [] : readTrials(values.tiles),
   };
 }
 

@@ -18,7 +18,7 @@ import {
   problemName,
 } from './cases.js';
 import type {Measurement, Outcome, ProfileEntry} from './measurement.js';
-import {tilesName} from './tile_sweep.js';
+import {trialName} from './tune/tile_trial.js';
 
 export interface CaseResult {
   benchCase: BenchCase;
@@ -65,14 +65,20 @@ export function sweepReport(run: Run): string {
     .sort((a, b) => time(a) - time(b))
     .map((result) => {
       const {benchCase, outcome} = result;
-      return [problemName(benchCase), tilesName(benchCase), ...timeCells(benchCase, benchCase.contender, outcome)];
+      return [
+        problemName(benchCase),
+        trialName(benchCase.trial),
+        ...timeCells(benchCase, benchCase.contender, outcome),
+      ];
     });
   return `${[heading(run), table(['case', 'tile', 'ms', 'rate'], lines), failureList(run.results)].filter(Boolean).join('\n\n')}\n`;
 }
 
 /** One line for the terminal. */
 export function resultLine({benchCase, outcome}: CaseResult): string {
-  const name = [benchCase.contender.padEnd(7), problemName(benchCase), tilesName(benchCase)].filter(Boolean).join(' ');
+  const name = [benchCase.contender.padEnd(7), problemName(benchCase), trialName(benchCase.trial)]
+    .filter(Boolean)
+    .join(' ');
   if (!outcome.ok) return `${name}: ${outcome.reason}`;
   const {milliseconds, peakBytes} = outcome.measurement;
   const time =

@@ -34,7 +34,7 @@ import {
   resultLine,
   sweepReport,
 } from './report.js';
-import {tilesName} from './tile_sweep.js';
+import {trialName} from './tune/tile_trial.js';
 
 /** Of the packages that are measured, by contender; pack.js knows them. */
 declare const PACKAGE_VERSIONS: Record<'unfused' | PeerName, string>;
@@ -87,7 +87,7 @@ async function measureAll(session: BrowserSession, description: BrowserDescripti
   for (const problem of problems) {
     const results: CaseResult[] = [];
     for (const benchCase of benchCases(problem, options)) {
-      const name = `${caseName(benchCase)} ${tilesName(benchCase)}`;
+      const name = `${caseName(benchCase)} ${trialName(benchCase.trial)}`;
       const limit = options.limitSeconds ?? (LIMITS[kindOf(problem)] ?? 1) * limitSeconds;
       const outcome = known.get(name) ?? (await session.measure(benchCase, limit));
       known.set(name, outcome);
@@ -114,14 +114,14 @@ function refuseUnequalLosses(results: CaseResult[]): void {
 }
 
 /** The contenders on a problem, or ours with each of the tiles to try. */
-function benchCases(problem: Problem, {stockDevice, profile, peers, tiles}: Options): BenchCase[] {
+function benchCases(problem: Problem, {stockDevice, profile, peers, trials}: Options): BenchCase[] {
   const contenders = [...contendersOf(problem), ...(peers ? peersOf(problem) : [])];
-  if (tiles.length === 0) return contenders.map((contender) => ({...problem, contender, stockDevice, profile}));
-  return tiles.map(({kernel, tile}) => ({...problem, contender: contenders[0], stockDevice, tiles: {[kernel]: tile}}));
+  if (trials.length === 0) return contenders.map((contender) => ({...problem, contender, stockDevice, profile}));
+  return trials.map((trial) => ({...problem, contender: contenders[0], stockDevice, trial}));
 }
 
-async function report(run: Run, {out, label, tiles}: Options): Promise<void> {
-  const markdown = tiles.length > 0 ? sweepReport(run) : markdownReport(run);
+async function report(run: Run, {out, label, trials}: Options): Promise<void> {
+  const markdown = trials.length > 0 ? sweepReport(run) : markdownReport(run);
   const name = [adapterSlug(run), run.date.slice(0, 10), label].filter(Boolean).join('-');
   const path = join(out, name);
   await mkdir(out, {recursive: true});

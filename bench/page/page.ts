@@ -1,10 +1,11 @@
 /** The page of the benchmark: measures one case, and refuses to give a figure that cannot be trusted. */
+import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-core/dist/register_all_gradients';
-import {denseTile, matMulTable, productTable, type TiledKernel, tileTable} from '../../kernels/webgpu/tile_sizes.js';
 import {type BenchCase, peerNames} from '../cases.js';
 import type {BenchPage, Measurement, Outcome} from '../measurement.js';
 import {measurePeer, type PeerProblem, startPeer} from '../peers/peer_measurement.js';
+import {takeTrial} from '../tune/take_trial.js';
 import {attentionSubject} from './attention_subject.js';
 import {describeAdapter, type OpenBackend, openBackend} from './backend.js';
 import {gptSubject, peakOfAttention} from './gpt_subject.js';
@@ -26,7 +27,7 @@ async function measure(benchCase: BenchCase): Promise<Outcome> {
     }
     const backend = await openBackend(benchCase.backend, benchCase.stockDevice);
     faults = backend.faults;
-    takeTiles(benchCase);
+    if (benchCase.trial) takeTrial((tf.backend() as WebGPUBackend).device, benchCase.trial);
     return {ok: true, measurement: await measureOn(backend, benchCase)};
   } catch (error) {
     // What the device reported comes first: an exception or a wrong answer is often only its consequence.
@@ -36,23 +37,6 @@ async function measure(benchCase: BenchCase): Promise<Outcome> {
 
 function isOfPeer(benchCase: BenchCase): benchCase is BenchCase & PeerProblem {
   return benchCase.kind === 'attention' && peerNames.some((name) => name === benchCase.contender);
-}
-
-/** Each page measures one case, so what is changed here is never restored. */
-function takeTiles({tiles = {}}: BenchCase): void {
-  for (const [kernel, tile] of Object.entries(tiles)) {
-    if (kernel === 'sparse' || kernel === 'sampled') {
-      const {rows: bound, columns: free, threadRows, threadColumns, columnFloats: inner} = tile;
-      for (const table of Object.values(productTable))
-        table[kernel] = [{bound, free, threadRows, threadColumns, inner}];
-    } else if (kernel === 'dense') {
-      const {rows, columns, threadRows, threadColumns, columnFloats: inner, layout} = tile;
-      const dense = denseTile(layout, [rows, columns], [threadRows, threadColumns], inner);
-      for (const plan of Object.values(matMulTable)) plan.tile = dense;
-    } else {
-      for (const table of Object.values(tileTable)) table[kernel as TiledKernel] = [tile];
-    }
-  }
 }
 
 async function measureOn(backend: OpenBackend, benchCase: BenchCase): Promise<Measurement> {

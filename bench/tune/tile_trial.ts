@@ -1,63 +1,72 @@
 /**
- * Tiles of the WebGPU kernels to be tried one after the other, as the option `--tiles` lists them:
+ * Sizes of the WebGPU kernels to be tried one after the other, as the option `--tiles` lists them:
  *
- *     forward=64x64x4x4x4352,32x64x4x4x2304;keyValueGradient=32x64x4x4x1280
+ *     forward=64x64x4x4x4352,32x64x4x4x2304;groupForward=64x4x8x256
  *
- * tries two tiles of the forward kernel and one of the kernel for dK and dV. The numbers are rows, columns, threadRows,
- * threadColumns and columnFloats of a `TileSizes`; `/planar` behind them asks for the planar layout. For the kernels of
- * block-sparse products, `sparse` and `sampled`, they are bound, free, threadRows, threadColumns and inner of `productTable`;
- * for that of dense ones, `dense`, the last one is inner.
+ * tries two tiles of one kernel and one shape of another. {@link sizeNames} says what the numbers of each kernel are; the
+ * records that they stand in for are those of tile_sizes.ts, lane_group_tiles.ts and few_queries_tiles.ts.
  */
-import type {TiledKernel, TileSizes} from '../kernels/webgpu/tile_sizes.js';
-import type {BenchCase} from './cases.js';
 
-export type SweptKernel = TiledKernel | 'sparse' | 'sampled' | 'dense';
+const ofTile = ['rows', 'columns', 'threadRows', 'threadColumns', 'columnFloats'] as const;
+const ofProduct = ['bound', 'free', 'threadRows', 'threadColumns', 'inner'] as const;
+const ofDense = ['rows', 'columns', 'threadRows', 'threadColumns', 'inner'] as const;
+const ofGroups = ['threads', 'mostQuadsPerLane', 'unrolled', 'enoughWorkgroups'] as const;
+const ofFewQueries = [
+  'mostQueries',
+  'mostRows',
+  'threads',
+  'mostQuadsPerLane',
+  'mostRowQuadsPerLane',
+  'enoughInvocations',
+  'leastChunkKeys',
+] as const;
 
-/** One tile of one kernel. The other kernels of the case keep theirs. */
+export const sizeNames = {
+  // Attention by tiles, block-sparse products, dense products, those of block-diagonal matrices.
+  forward: ofTile,
+  queryGradient: ofTile,
+  keyValueGradient: ofTile,
+  biasGradient: ofTile,
+  sparse: ofProduct,
+  sampled: ofProduct,
+  dense: ofDense,
+  blockDiagonal: ofDense,
+  // Attention by lane groups, and of few queries.
+  groupForward: ofGroups,
+  groupQueryGradient: ofGroups,
+  groupKeyValueGradient: ofGroups,
+  fewQueries: ofFewQueries,
+} as const;
+
+export type TunedKernel = keyof typeof sizeNames;
+
+/** Sizes of one kernel, by name. The other kernels of the case keep theirs. */
 export interface TileTrial {
-  kernel: SweptKernel;
-  tile: TileSizes;
+  kernel: TunedKernel;
+  sizes: Record<string, number>;
 }
 
-const kernels: readonly SweptKernel[] = [
-  'forward',
-  'queryGradient',
-  'keyValueGradient',
-  'biasGradient',
-  'sparse',
-  'sampled',
-  'dense',
-];
-
-export function readTiles(text: string): TileTrial[] {
+export function readTrials(text: string): TileTrial[] {
   return text.split(';').flatMap((part) => {
     const [name, list = ''] = part.split('=');
-    const kernel = kernels.find((known) => known === name);
-    if (!kernel) throw new Error(`--tiles knows the kernels ${kernels.join(', ')}, not '${name}'.`);
-    return list.split(',').map((words) => ({kernel, tile: readTile(words)}));
+    if (!Object.hasOwn(sizeNames, name)) {
+      throw new Error(`--tiles knows the kernels ${Object.keys(sizeNames).join(', ')}, not '${name}'.`);
+    }
+    const kernel = name as TunedKernel;
+    return list.split(',').map((numbers) => ({kernel, sizes: readSizes(kernel, numbers)}));
   });
 }
 
-function readTile(text: string): TileSizes {
-  const [numbers, layout = 'packed'] = text.split('/');
-  const [rows, columns, threadRows, threadColumns, columnFloats] = numbers.split('x').map(Number);
-  if (!(rows > 0 && columns > 0 && threadRows > 0 && threadColumns > 0 && columnFloats > 0)) {
-    throw new Error(
-      `--tiles takes rows×columns×threadRows×threadColumns×columnFloats, as in 64x64x4x4x4352, not '${text}'.`,
-    );
+function readSizes(kernel: TunedKernel, text: string): Record<string, number> {
+  const names = sizeNames[kernel];
+  const numbers = text.split('x').map(Number);
+  if (numbers.length !== names.length || !numbers.every((number) => number > 0)) {
+    throw new Error(`--tiles takes ${names.join('×')} for ${kernel}, with an x between them, not '${text}'.`);
   }
-  if (layout !== 'packed' && layout !== 'planar') throw new Error(`--tiles takes packed or planar, not '${layout}'.`);
-  return {rows, columns, threadRows, threadColumns, columnFloats, layout};
+  return Object.fromEntries(names.map((name, i) => [name, numbers[i]]));
 }
 
-/** For example `keyValueGradient 32x64x4x4x1280`; empty where the case takes the tiles of the package. */
-export function tilesName({tiles = {}}: BenchCase): string {
-  return Object.entries(tiles)
-    .map(([kernel, {rows, columns, threadRows, threadColumns, columnFloats, layout}]) => [
-      kernel,
-      [rows, columns, threadRows, threadColumns, columnFloats].join('x'),
-      layout === 'planar' ? layout : '',
-    ])
-    .map((words) => words.filter(Boolean).join(' '))
-    .join(', ');
+/** For example `keyValueGradient 32x64x4x4x1280`; empty where the case takes the sizes of the package. */
+export function trialName(trial: TileTrial | undefined): string {
+  return trial ? `${trial.kernel} ${Object.values(trial.sizes).join('x')}` : '';
 }

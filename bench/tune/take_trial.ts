@@ -1,0 +1,61 @@
+/** Puts the sizes that are to be tried in the place of the package's, in the page that measures them. */
+import {fewQueriesShapes} from '../../kernels/webgpu/few_queries_tiles.js';
+import {groupShapes} from '../../kernels/webgpu/lane_group_tiles.js';
+import {
+  denseProductTable,
+  denseTile,
+  matMulTable,
+  productTable,
+  simdWidth,
+  tileTable,
+} from '../../kernels/webgpu/tile_sizes.js';
+import type {TileTrial, TunedKernel} from './tile_trial.js';
+
+/** Each page measures one case, so what is changed here is never restored. */
+export function takeTrial(device: GPUDevice, {kernel, sizes}: TileTrial): void {
+  takers[kernel](sizes as never, simdWidth(device));
+}
+
+type Width = ReturnType<typeof simdWidth>;
+type Takers = {[Kernel in TunedKernel]: (sizes: never, width: Width) => void};
+
+const layoutOf = (width: Width) => (width === 'wide' ? 'packed' : 'planar');
+
+type TileNumbers = Omit<(typeof tileTable)['wide']['forward'][number], 'layout'>;
+const takeTile = (kernel: keyof (typeof tileTable)['wide']) => (sizes: TileNumbers, width: Width) => {
+  tileTable[width][kernel] = [{...sizes, layout: layoutOf(width)}];
+};
+
+type ProductNumbers = (typeof productTable)['wide']['sparse'][number];
+const takeProduct = (kernel: 'sparse' | 'sampled') => (sizes: ProductNumbers, width: Width) => {
+  productTable[width][kernel] = [sizes];
+};
+
+type DenseNumbers = Omit<(typeof denseProductTable)['wide'][number], 'layout' | 'columnFloats'>;
+const tileOf = ({rows, columns, threadRows, threadColumns, inner}: DenseNumbers, width: Width) =>
+  denseTile(layoutOf(width), [rows, columns], [threadRows, threadColumns], inner);
+
+const takeGroups = (kernel: keyof typeof groupShapes) => (sizes: (typeof groupShapes)['forward']) => {
+  groupShapes[kernel] = sizes;
+};
+
+const takers: Takers = {
+  forward: takeTile('forward'),
+  queryGradient: takeTile('queryGradient'),
+  keyValueGradient: takeTile('keyValueGradient'),
+  biasGradient: takeTile('biasGradient'),
+  sparse: takeProduct('sparse'),
+  sampled: takeProduct('sampled'),
+  dense: (sizes: DenseNumbers, width) => {
+    matMulTable[width].tiles = [tileOf(sizes, width)];
+  },
+  blockDiagonal: (sizes: DenseNumbers, width) => {
+    denseProductTable[width] = [tileOf(sizes, width)];
+  },
+  groupForward: takeGroups('forward'),
+  groupQueryGradient: takeGroups('queryGradient'),
+  groupKeyValueGradient: takeGroups('keyValueGradient'),
+  fewQueries: (sizes: (typeof fewQueriesShapes)['wide'], width) => {
+    fewQueriesShapes[width] = sizes;
+  },
+};
