@@ -148,36 +148,39 @@ export class PixelflyDense extends DenseLike {
     return this.gate ? this.gatedTerms(x, this.gate, bias) : this.evenTerms(x, bias);
   }
 
-  /** ½·x·W_sparse + ½·x·V·U + bias. It is x that is halved, and the bias rides on a product, because y may be large. */
+  /** ½·x·W_sparse + ½·x·V·U + bias. The bias rides on a product, because y may be large. */
   private evenTerms(x: Tensor2D, bias: Tensor | undefined): Tensor {
-    if (!this.lowRank || !this.half) {
-      const sparse = this.sparseProduct(x);
+    const {lowRank, half} = this;
+    const kernel = this.sparseKernel.read();
+    if (!lowRank || !half) {
+      const sparse = this.sparseProduct(x, kernel);
       return bias ? add(sparse, bias) : sparse;
     }
-    const half: Tensor2D = mul(x, this.half);
-    return add(this.sparseProduct(half), this.lowRankProduct(half, this.lowRank, bias as Tensor1D | undefined));
+    const factors = {in: lowRank.in.read() as Tensor2D, out: lowRank.out.read() as Tensor2D};
+    const addBias = bias as Tensor1D | undefined;
+    // Halves are exact, so the smaller factors are halved: those of a few examples, or the weights of a batch.
+    if (x.size <= kernel.size + factors.in.size) {
+      const halved: Tensor2D = mul(x, half);
+      return add(this.sparseProduct(halved, kernel), lowRankProduct(halved, factors, addBias));
+    }
+    const halvedFactors = {...factors, in: mul(factors.in, half) as Tensor2D};
+    return add(this.sparseProduct(x, mul(kernel, half)), lowRankProduct(x, halvedFactors, addBias));
   }
 
   /** g·x·W_sparse + (1 − g)·x·V·U + bias. */
   private gatedTerms(x: Tensor2D, gate: DenseWeights, bias: Tensor | undefined): Tensor {
     const g = sigmoid(add(matMul(x, gate.kernel.read() as Tensor2D), gate.bias.read()));
-    const lowRank = this.lowRankProduct(x, this.lowRank as LowRankWeights);
-    const y = add(lowRank, mul(g, sub(this.sparseProduct(x), lowRank)));
+    const factors = this.lowRank as LowRankWeights;
+    const lowRank = lowRankProduct(x, {in: factors.in.read() as Tensor2D, out: factors.out.read() as Tensor2D});
+    const y = add(lowRank, mul(g, sub(this.sparseProduct(x, this.sparseKernel.read()), lowRank)));
     return bias ? add(y, bias) : y;
   }
 
   /** x·W_sparse. Inputs are padded to whole blocks with zeros, and outputs of padded columns are cut off. */
-  private sparseProduct(x: Tensor2D): Tensor2D {
+  private sparseProduct(x: Tensor2D, values: Tensor): Tensor2D {
     const {layout} = this;
     const [rows] = layout.shape;
-    const values = this.sparseKernel.read();
     return withColumns(blockSparseMatMul(withColumns(x, rows), values, {layout, mode: 'dds'}) as Tensor2D, this.units);
-  }
-
-  /** x·V·U, and the bias where there is one. */
-  private lowRankProduct(x: Tensor2D, factors: LowRankWeights, bias?: Tensor1D): Tensor2D {
-    const inRank = denseMatMul(x, factors.in.read() as Tensor2D);
-    return denseMatMul(inRank, factors.out.read() as Tensor2D, {bias});
   }
 
   /**
@@ -250,6 +253,11 @@ export class PixelflyDense extends DenseLike {
 }
 
 serialization.registerClass(PixelflyDense);
+
+/** x·V·U, and the bias where there is one. */
+function lowRankProduct(x: Tensor2D, factors: Record<'in' | 'out', Tensor2D>, bias?: Tensor1D): Tensor2D {
+  return denseMatMul(denseMatMul(x, factors.in), factors.out, {bias});
+}
 
 /**
  * A layer in the place of `tf.layers.dense` with fewer parameters: y = ½·(x·W + x·V·U) + bias, where W [in, units] is
