@@ -17,6 +17,7 @@ export const usage = `Usage: npm run pretrain -- [options]
   --batch n          stretches of text in a step: 32
   --steps n          6000
   --rate n           peak of the learning rate: 0.001
+  --bytes n          train on the first so many bytes of the text, all by default
   --minutes n        fail when it takes longer, early if that can be seen early
   --out folder       where the model goes
   --text file        a text from scripts/pretrain/collect_text.js; by default it is collected
@@ -39,6 +40,7 @@ export function readOptions(args: string[]): Options | 'help' {
       batch: text('32'),
       steps: text('6000'),
       rate: text('0.001'),
+      bytes: {type: 'string'},
       minutes: {type: 'string'},
       out: text('gpt'),
       'allow-software': {type: 'boolean', default: false},
@@ -54,6 +56,7 @@ export function readOptions(args: string[]): Options | 'help' {
     batch: count('batch', values.batch),
     steps: count('steps', values.steps),
     rate: positive('rate', values.rate),
+    bytes: values.bytes === undefined ? undefined : count('bytes', values.bytes),
     minutes: values.minutes === undefined ? undefined : positive('minutes', values.minutes),
   };
   return {settings, out: values.out, allowSoftware: values['allow-software']};

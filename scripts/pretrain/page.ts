@@ -54,10 +54,10 @@ async function pretrain({settings, sha256, libraryVersion}: Assignment): Promise
   await backend.faults.check();
 }
 
-async function readText({context}: Settings): Promise<Uint8Array> {
+async function readText({context, bytes}: Settings): Promise<Uint8Array> {
   if (context > LONGEST_SEQUENCE) throw new Error(`The context can be up to ${LONGEST_SEQUENCE}, got ${context}.`);
   const response = await fetch('text.txt');
-  const text = new Uint8Array(await response.arrayBuffer());
+  const text = new Uint8Array(await response.arrayBuffer()).subarray(0, bytes);
   if (!response.ok || text.length < SHORTEST_TEXT) throw new Error(`The text needs at least ${SHORTEST_TEXT} bytes.`);
   return text;
 }
@@ -162,7 +162,8 @@ function fileAddress(name: string): string {
 }
 
 async function putFile(name: string, body: string | ArrayBuffer): Promise<void> {
-  const {ok, status} = await fetch(fileAddress(name), {method: 'PUT', body});
+  // As a blob: what drives the browser is told other bodies in full, as a string, which cannot be that long.
+  const {ok, status} = await fetch(fileAddress(name), {method: 'PUT', body: new Blob([body])});
   if (!ok) throw new Error(`${name} could not be written: status ${status}.`);
 }
 

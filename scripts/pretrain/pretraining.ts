@@ -14,6 +14,8 @@ export interface Settings {
   steps: number;
   /** The peak of the learning rate. */
   rate: number;
+  /** Of the text, the first so many bytes; all of it where undefined. */
+  bytes?: number;
   /** Gives up early when it sees that the steps would take longer. */
   minutes?: number;
 }
