@@ -63,7 +63,9 @@ async function runBench(args: string[]): Promise<void> {
     const description = await session.describe();
     printDescription(description);
     if (gpuFlags && !options.allowSoftware) refuseSoftware(description);
-    await report(await measureAll(session, description, options), options);
+    const run = await measureAll(session, description, options);
+    const written = await writeResults(run, options);
+    console.log(`\n${reportOf(run, options)}\nWritten to ${written}.json and ${written}.md`);
   } finally {
     await session.close();
     server.close();
@@ -98,6 +100,8 @@ async function measureAll(session: BrowserSession, description: BrowserDescripti
     }
     if (problem.kind === 'gpt') refuseUnequalLosses(results);
     run.results.push(...results);
+    // A run that is cut off leaves what it has measured.
+    await writeResults(run, options);
   }
   return run;
 }
@@ -120,14 +124,19 @@ function benchCases(problem: Problem, {stockDevice, profile, peers, trials}: Opt
   return trials.map((trial) => ({...problem, contender: contenders[0], stockDevice, trial}));
 }
 
-async function report(run: Run, {out, label, trials}: Options): Promise<void> {
-  const markdown = trials.length > 0 ? sweepReport(run) : markdownReport(run);
+function reportOf(run: Run, {trials}: Options): string {
+  return trials.length > 0 ? sweepReport(run) : markdownReport(run);
+}
+
+/** Resolves to the path of the files, without what tells them apart. */
+async function writeResults(run: Run, options: Options): Promise<string> {
+  const {out, label} = options;
   const name = [adapterSlug(run), run.date.slice(0, 10), label].filter(Boolean).join('-');
   const path = join(out, name);
   await mkdir(out, {recursive: true});
   await writeFile(`${path}.json`, `${JSON.stringify(run, null, 2)}\n`);
-  await writeFile(`${path}.md`, markdown);
-  console.log(`\n${markdown}\nWritten to ${path}.json and ${path}.md`);
+  await writeFile(`${path}.md`, reportOf(run, options));
+  return path;
 }
 
 function printDescription({adapter, webglRenderer, drivers, browser}: BrowserDescription): void {

@@ -1,7 +1,8 @@
 /**
  * Runs packed specs (pack.js) in several browsers side by side, each its share; says which failed.
  *
- *     node run.mjs [browsers]     CHROME_BIN, GPU_FLAGS: the browser and its flags; GREP: only specs with this in their name;
+ *     node run.mjs [browsers]     CHROME_BIN, GPU_FLAGS: the browser and its flags; GREP: only specs with this in their
+ *                            name, or a pattern between slashes;
  *                            VERBOSE: print what the page logs
  */
 import {readFile} from 'node:fs/promises';
@@ -26,11 +27,13 @@ const SHARE = `
 const asked = new URLSearchParams(location.search);
 const [share, shares, grep] = [Number(asked.get('share')), Number(asked.get('shares')), asked.get('grep')];
 jasmine.DEFAULT_TIMEOUT_INTERVAL = 600000;
+const pattern = /^\\/(.+)\\/$/.exec(grep);
+const isAsked = pattern ? (name) => new RegExp(pattern[1]).test(name) : (name) => name.includes(grep);
 let index = 0;
 jasmine.getEnv().configure({
   random: false,
   failSpecWithNoExpectations: true,
-  specFilter: (spec) => spec.getFullName().includes(grep) && index++ % shares === share,
+  specFilter: (spec) => isAsked(spec.getFullName()) && index++ % shares === share,
 });
 jasmine.getEnv().addReporter({specDone: (result) => reportSpec(result), jasmineDone: (result) => reportEnd(result)});
 addEventListener('load', () => jasmine.getEnv().execute());`;

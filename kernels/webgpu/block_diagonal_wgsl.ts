@@ -170,7 +170,9 @@ export function blockDiagonalWeightsShader(
  * Both gradients of a product, whose variant and sizes these are: binds x, w, dy, dx and dw. The first workgroups make dw,
  * whose sums over the batch tend to be the longest, and the others dx.
  */
-export function blockDiagonalBackwardShader(variant: BlockDiagonalVariant, tile: ProductTile): Shader {
+export function blockDiagonalBackwardShader(variant: BlockDiagonalVariant, sizes: ProductTile): Shader {
+  // Both products unrolled made this slower on small matrices, the only ones that come here.
+  const tile: ProductTile = {...sizes, unrolled: false};
   const {input, output, transpose, vectorized} = variant;
   const exchanged = {
     input: output,

@@ -101,14 +101,6 @@ fn store_${name}(view: View, row: u32, quad: u32, value: vec4f) {
 const rowMemoryOf = ({inner}: ProductTile) => ({name: 'rowMemory', quads: inner / 4});
 
 /**
- * GPUs sum outer products. Rows that do not come in quads, of tiles in small blocks, and software, which would take long to
- * compile so much code, have loops over the inner elements (tile_wgsl.ts).
- */
-function sumsOuterProducts({layout, threadRows}: ProductTile): boolean {
-  return layout === 'packed' && threadRows % 4 === 0;
-}
-
-/**
  * What a shader binds and declares for its products, which take turns in workgroup memory and may share operands, and for
  * what else it reads.
  */
@@ -124,7 +116,7 @@ export function declareProducts(
     bindings: [...read.map((matrix) => binding(matrix, 'read')), ...written.map((out) => binding(out, 'read_write'))],
     code: `
 ${viewStruct}
-${sumsOuterProducts(tile) ? declareOuterMemory(tile) : declareLoopMemory(tile)}
+${tile.unrolled ? declareOuterMemory(tile) : declareLoopMemory(tile)}
 ${[...read.map(loadFunction), ...written.map(storeFunction)].join('')}`,
   };
 }
@@ -141,21 +133,17 @@ ${addProductFunction}`;
  * scope. Views have local rows and columns, so that both begin at 0.
  */
 export class TileProduct {
-  private readonly isOuter: boolean;
-
   constructor(
     private readonly tile: ProductTile,
     readonly left: StoredMatrix,
     readonly right: StoredMatrix,
     readonly out: StoredMatrix,
-  ) {
-    this.isOuter = sumsOuterProducts(tile);
-  }
+  ) {}
 
   get enterTile(): string {
-    const {tile, isOuter} = this;
+    const {tile} = this;
     const sums = declareAccumulators(tile, 'sum', tile.threadColumns / 4);
-    if (isOuter) {
+    if (tile.unrolled) {
       return `
   ${enterOuterTile(tile)}
   ${sums}
@@ -176,7 +164,7 @@ export class TileProduct {
    */
   get addChunk(): string {
     const {tile} = this;
-    if (!this.isOuter) {
+    if (!tile.unrolled) {
       return `
     workgroupBarrier();
     ${transferNow(tile, this.transfer('left', 'load'))}
@@ -202,13 +190,13 @@ export class TileProduct {
 
   /** Makes the sums whole after the last chunk. */
   get finishSums(): string {
-    return this.isOuter ? `if (holdsChunk) {\n${multiplyOuter(this.tile, 'sum')}\n}` : '';
+    return this.tile.unrolled ? `if (holdsChunk) {\n${multiplyOuter(this.tile, 'sum')}\n}` : '';
   }
 
   get storeTile(): string {
     const {tile} = this;
     const {threadsAcross} = threadGrid(tile);
-    const rowOf = (i: number) => (this.isOuter ? outerRow(tile, i) : `threadRow * ${tile.threadRows}u + ${i}u`);
+    const rowOf = (i: number) => (tile.unrolled ? outerRow(tile, i) : `threadRow * ${tile.threadRows}u + ${i}u`);
     return lines(tile.threadRows, (i) =>
       lines(
         tile.threadColumns / 4,
@@ -230,15 +218,15 @@ export class TileProduct {
   }
 
   private transfer(side: 'left' | 'right', load: 'load' | 'loadInside'): Transfer {
-    const {tile, isOuter} = this;
+    const {tile} = this;
     const {name, transposed} = this[side];
     const source: Source = {load: (row, quad) => `${load}_${name}(${side}View, ${row}, ${quad})`};
     if (side === 'left') {
-      if (isOuter) return transferLeft(tile, source, transposed);
+      if (tile.unrolled) return transferLeft(tile, source, transposed);
       const memory = rowMemoryOf(tile);
       return transposed ? transferRowsTransposed(tile, memory, source) : transferRows(tile, memory, source, '0u', '0u');
     }
-    if (isOuter) return transferRight(tile, source, !transposed);
+    if (tile.unrolled) return transferRight(tile, source, !transposed);
     return transposed
       ? transferColumnsTransposed(tile, source, '0u', tile.inner / 4, '0u')
       : transferColumns(tile, source, '0u', tile.inner, tile.columns / 4);

@@ -96,7 +96,13 @@ function smallestColumnFloats(tile: TileSizes, depth: number): number {
 /** How a workgroup cuts up a block-sparse product: its tile of the output, and how much of the inner dimension it holds. */
 export interface ProductTile extends TileSizes {
   inner: number;
+  /** Whether outer products are summed, all inner elements unrolled (outer_products_wgsl.ts), or in a loop (tile_wgsl.ts). */
+  unrolled: boolean;
 }
+
+/** Software would take long to compile so much code, and rows of tiles in small blocks do not come in quads. */
+const canUnroll = ({layout, threadRows}: Pick<TileSizes, 'layout' | 'threadRows'>) =>
+  layout === 'packed' && threadRows % 4 === 0;
 
 /** Tiles of a product whose output consists of blocks along rows or columns, or along both. */
 interface ProductShape {
@@ -127,7 +133,7 @@ const shape = (
 export const productTable: Record<'wide' | 'narrow', Record<'sparse' | 'sampled', ProductShape[]>> = {
   wide: {
     // Small blocks get more of the free side, so that a tile still feeds a workgroup.
-    sparse: [shape(64, 128, 8, 8, 16), shape(32, 64, 8, 4, 16), shape(16, 128, 4, 4, 16), shape(8, 128, 4, 4, 16)],
+    sparse: [shape(64, 128, 8, 8, 16), shape(32, 128, 8, 8, 16), shape(16, 128, 4, 4, 16), shape(8, 128, 4, 4, 16)],
     // Small tiles give their invocations fewer rows, so that a SIMD group has fewer idle lanes.
     sampled: [shape(64, 64, 8, 4, 16), shape(32, 32, 4, 4, 16), shape(16, 16, 2, 4, 16), shape(8, 8, 1, 4, 16)],
   },
@@ -152,6 +158,7 @@ export function chooseProductTile(device: GPUDevice, bounds: TileBounds): Produc
   const [ofRows, ofColumns] = [rows, columns].map((block) => (block === undefined ? undefined : within(block)));
   const {threadRows, threadColumns, inner} = (ofRows ?? ofColumns) as ProductShape;
   const columnCount = ofColumns?.bound ?? (ofRows as ProductShape).free;
+  const layout = width === 'wide' ? 'packed' : 'planar';
   return {
     rows: ofRows?.bound ?? (ofColumns as ProductShape).free,
     columns: columnCount,
@@ -159,7 +166,8 @@ export function chooseProductTile(device: GPUDevice, bounds: TileBounds): Produc
     threadColumns,
     inner,
     columnFloats: columnFloatsOf({columns: columnCount, inner}),
-    layout: width === 'wide' ? 'packed' : 'planar',
+    layout,
+    unrolled: canUnroll({layout, threadRows}),
   };
 }
 
@@ -170,7 +178,9 @@ export const denseTile = (
   [threadRows, threadColumns]: [number, number],
   inner: number,
 ): ProductTile => {
-  return {rows, columns, threadRows, threadColumns, inner, columnFloats: columnFloatsOf({columns, inner}), layout};
+  const columnFloats = columnFloatsOf({columns, inner});
+  const unrolled = canUnroll({layout, threadRows});
+  return {rows, columns, threadRows, threadColumns, inner, columnFloats, layout, unrolled};
 };
 
 /**
