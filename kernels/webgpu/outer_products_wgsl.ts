@@ -76,17 +76,19 @@ let quad = item % ${quads}u;`,
       store: ([value]) => `${name}[inner * ${stride(memory)}u + quad] = ${value};`,
     };
   }
+  // Four rows at a time, because whole quads must be stored: a store of one component may write the others too, with what
+  // they were before, and undo what other invocations store there.
   const innerQuads = inner / 4;
   return {
-    items: length * innerQuads,
-    place: `let row = item / ${innerQuads}u;
+    items: (length / 4) * innerQuads,
+    place: `let rowQuad = item / ${innerQuads}u;
 let quad = item % ${innerQuads}u;`,
-    values: [source.load('row', 'quad')],
-    store: ([value]) =>
-      lines(
-        4,
-        (c) => `${name}[(4u * quad + ${c}u) * ${stride(memory)}u + row / 4u][row % 4u] = ${value}.${'xyzw'[c]};`,
-      ),
+    values: range(4).map((r) => source.load(`4u * rowQuad + ${r}u`, 'quad')),
+    store: (rows) =>
+      lines(4, (c) => {
+        const value = `vec4f(${rows.map((row) => `${row}.${'xyzw'[c]}`)})`;
+        return `${name}[(4u * quad + ${c}u) * ${stride(memory)}u + rowQuad] = ${value};`;
+      }),
   };
 }
 

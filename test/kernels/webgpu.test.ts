@@ -5,6 +5,7 @@ import type {BlockDiagonalSizes} from '../../kernels/block_diagonal_sizes.js';
 import {attentionBackward} from '../../kernels/cpu/attention_rows.js';
 import type {AttentionVariant} from '../../kernels/webgpu/attention_wgsl.js';
 import {butterflyPasses, butterflyTileBits} from '../../kernels/webgpu/butterfly_passes.js';
+import {denseMatMulShader} from '../../kernels/webgpu/dense_mat_mul_wgsl.js';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
 import {fewQueriesShapes, planFewQueries} from '../../kernels/webgpu/few_queries_tiles.js';
 import {fewQueriesBytes} from '../../kernels/webgpu/few_queries_wgsl.js';
@@ -196,6 +197,23 @@ describeOnBackends(
       it(`are right with the tiles that GPUs get: ${JSON.stringify(productCase)}`, () =>
         withTiles(matMulTable, gpuPlan, () => expectDenseProductRight(productCase)));
     }
+
+    // A store of one component may write the whole vector: a race that no software GPU shows, but Metal and D3D do.
+    it('store whole vectors in workgroup memory', () => {
+      for (const tile of [...matMulTable.wide.tiles, ...matMulTable.narrow.tiles]) {
+        for (const [transposeA, transposeB] of [
+          [false, false],
+          [false, true],
+          [true, false],
+        ]) {
+          const vectorized = {a: true, b: true, out: true};
+          const {code} = denseMatMulShader({transposeA, transposeB, hasBias: true, vectorized}, tile);
+          const stores = code.match(/\w+Memory\[.*\S = /g) ?? [];
+          expect(stores.length).toBeGreaterThan(0);
+          expect(stores.filter((store) => !/^\w+Memory\[[^[\]]*\] = $/.test(store))).toEqual([]);
+        }
+      }
+    });
 
     it('take one dispatch, or two where the inner dimension is made in parts', () =>
       withTiles(matMulTable, smallPlan, async () => {
