@@ -64,8 +64,8 @@ async function runBench(args: string[]): Promise<void> {
     printDescription(description);
     if (gpuFlags && !options.allowSoftware) refuseSoftware(description);
     const run = await measureAll(session, description, options);
-    const written = await writeResults(run, options);
-    console.log(`\n${reportOf(run, options)}\nWritten to ${written}.json and ${written}.md`);
+    const path = resultsPath(run, options);
+    console.log(`\n${reportOf(run, options)}\nWritten to ${path}.json and ${path}.md`);
   } finally {
     await session.close();
     server.close();
@@ -128,15 +128,16 @@ function reportOf(run: Run, {trials}: Options): string {
   return trials.length > 0 ? sweepReport(run) : markdownReport(run);
 }
 
-/** Resolves to the path of the files, without what tells them apart. */
-async function writeResults(run: Run, options: Options): Promise<string> {
-  const {out, label} = options;
-  const name = [adapterSlug(run), run.date.slice(0, 10), label].filter(Boolean).join('-');
-  const path = join(out, name);
-  await mkdir(out, {recursive: true});
+/** Of both files, without what tells them apart. */
+function resultsPath(run: Run, {out, label}: Options): string {
+  return join(out, [adapterSlug(run), run.date.slice(0, 10), label].filter(Boolean).join('-'));
+}
+
+async function writeResults(run: Run, options: Options): Promise<void> {
+  const path = resultsPath(run, options);
+  await mkdir(options.out, {recursive: true});
   await writeFile(`${path}.json`, `${JSON.stringify(run, null, 2)}\n`);
   await writeFile(`${path}.md`, reportOf(run, options));
-  return path;
 }
 
 function printDescription({adapter, webglRenderer, drivers, browser}: BrowserDescription): void {

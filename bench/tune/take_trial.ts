@@ -3,9 +3,10 @@ import {fewQueriesShapes} from '../../kernels/webgpu/few_queries_tiles.js';
 import {groupShapes} from '../../kernels/webgpu/lane_group_tiles.js';
 import {
   denseProductTable,
-  denseTile,
+  layoutFor,
   matMulTable,
   productTable,
+  productTile,
   simdWidth,
   tileTable,
 } from '../../kernels/webgpu/tile_sizes.js';
@@ -19,11 +20,9 @@ export function takeTrial(device: GPUDevice, {kernel, sizes}: TileTrial): void {
 type Width = ReturnType<typeof simdWidth>;
 type Takers = {[Kernel in TunedKernel]: (sizes: never, width: Width) => void};
 
-const layoutOf = (width: Width) => (width === 'wide' ? 'packed' : 'planar');
-
 type TileNumbers = Omit<(typeof tileTable)['wide']['forward'][number], 'layout'>;
 const takeTile = (kernel: keyof (typeof tileTable)['wide']) => (sizes: TileNumbers, width: Width) => {
-  tileTable[width][kernel] = [{...sizes, layout: layoutOf(width)}];
+  tileTable[width][kernel] = [{...sizes, layout: layoutFor(width)}];
 };
 
 type ProductNumbers = (typeof productTable)['wide']['sparse'][number];
@@ -33,7 +32,7 @@ const takeProduct = (kernel: 'sparse' | 'sampled') => (sizes: ProductNumbers, wi
 
 type DenseNumbers = Omit<(typeof denseProductTable)['wide'][number], 'layout' | 'columnFloats'>;
 const tileOf = ({rows, columns, threadRows, threadColumns, inner}: DenseNumbers, width: Width) =>
-  denseTile(layoutOf(width), [rows, columns], [threadRows, threadColumns], inner);
+  productTile(layoutFor(width), [rows, columns], [threadRows, threadColumns], inner);
 
 const takeGroups = (kernel: keyof typeof groupShapes) => (sizes: (typeof groupShapes)['forward']) => {
   groupShapes[kernel] = sizes;

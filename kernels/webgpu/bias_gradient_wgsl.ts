@@ -7,7 +7,7 @@ import {type AttentionVariant, attentionShader} from './attention_wgsl.js';
 import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
-import {declareAccumulators, lines, rowOfSlot, rowQuad, storeRows} from './tile_wgsl.js';
+import {declareAccumulators, enterThreads, lines, rowOfSlot, rowQuad, storeRows} from './tile_wgsl.js';
 
 /** Along which axes one element of the bias serves several scores. */
 export interface BiasShape {
@@ -18,7 +18,7 @@ export interface BiasShape {
 }
 
 export function biasGradientShader(variant: AttentionVariant, tile: TileSizes, shape: BiasShape): Shader {
-  const {threads, threadsAcross} = threadGrid(tile);
+  const {threads} = threadGrid(tile);
   const core = scoreGradient(variant, tile, 'queries', 'scores');
   const quads = tile.threadColumns / 4;
   const loop = (name: string, shared: boolean, size: string, own: string) =>
@@ -35,8 +35,7 @@ ${entryPoint(
   let batches = ${shape.sharedByBatches ? '1u' : 'params.batch'};
   let heads = ${shape.sharedByHeads ? '1u' : 'params.heads'};
   if (workgroup >= batches * heads * params.rowTiles * params.columnTiles) { return; }
-  let threadColumn = localIndex % ${threadsAcross}u;
-  let threadRow = localIndex / ${threadsAcross}u;
+  ${enterThreads(tile)}
   let columnTile = workgroup % params.columnTiles;
   let rowTile = workgroup / params.columnTiles % params.rowTiles;
   let slice = workgroup / params.columnTiles / params.rowTiles;

@@ -35,6 +35,7 @@ import {
   declareAccumulators,
   declareColumnMemory,
   declareRowMemory,
+  enterThreads,
   lines,
   range,
   rowMemoryBytes,
@@ -93,8 +94,7 @@ ${entryPoint(
   threads,
   `
   if (workgroup >= params.batch * params.heads * params.rowTiles) { return; }
-  let threadColumn = localIndex % ${threadsAcross}u;
-  let threadRow = localIndex / ${threadsAcross}u;
+  ${enterThreads(tile)}
   // Under a causal mask the last queries see the most keys: longest first fills the GPU evenly.
   let queryStart = (params.rowTiles - 1u - workgroup % params.rowTiles) * ${tile.rows}u;
   let batchHead = workgroup / params.rowTiles;

@@ -15,7 +15,7 @@ import {scoreGradient} from './score_gradient_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {accumulateColumns, columnWidth} from './tile_products.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
-import {declareAccumulators, lines, type Source, storeRows} from './tile_wgsl.js';
+import {declareAccumulators, enterThreads, lines, type Source, storeRows} from './tile_wgsl.js';
 
 /** Which of the two gradients a pass makes: both, unless the storage buffers do not suffice. */
 export interface KeyValueOutputs {
@@ -24,7 +24,7 @@ export interface KeyValueOutputs {
 }
 
 export function keyValueGradientShader(variant: AttentionVariant, tile: TileSizes, outputs: KeyValueOutputs): Shader {
-  const {threads, threadsAcross} = threadGrid(tile);
+  const {threads} = threadGrid(tile);
   const core = scoreGradient(variant, tile, 'keys', outputs.dk ? 'dots' : 'nothing');
   const keyWidth = columnWidth(tile, variant.depth).quadsPerThread;
   const valueWidth = columnWidth(tile, variant.valueDepth).quadsPerThread;
@@ -62,8 +62,7 @@ ${entryPoint(
   threads,
   `
   if (workgroup >= params.batch * params.keyHeads * params.rowTiles) { return; }
-  let threadColumn = localIndex % ${threadsAcross}u;
-  let threadRow = localIndex / ${threadsAcross}u;
+  ${enterThreads(tile)}
   // Under a causal mask the first keys are seen by the most queries, and they come first.
   let rowStart = workgroup % params.rowTiles * ${tile.rows}u;
   let batch = workgroup / params.rowTiles / params.keyHeads;

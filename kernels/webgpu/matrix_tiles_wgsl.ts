@@ -17,6 +17,7 @@ import {
   declareAccumulators,
   declareColumnMemory,
   declareRowMemory,
+  enterThreads,
   lines,
   multiplyAccumulate,
   range,
@@ -151,10 +152,8 @@ export class TileProduct {
   ${this.ahead('right').declare}
   var holdsChunk = false;`;
     }
-    const {threadsAcross} = threadGrid(tile);
     return `
-  let threadColumn = localIndex % ${threadsAcross}u;
-  let threadRow = localIndex / ${threadsAcross}u;
+  ${enterThreads(tile)}
   ${sums}`;
   }
 

@@ -7,7 +7,7 @@
  * quads threadColumn, threadColumn + threadsAcross, … of its columns.
  */
 import {type ProductTile, threadGrid} from './tile_sizes.js';
-import {lines, range, type Source, type Transfer} from './tile_wgsl.js';
+import {componentsOf, enterThreads, lines, range, type Source, type Transfer} from './tile_wgsl.js';
 
 /** The memory of an operand: so many rows or columns of the tile for each inner element. */
 interface OuterMemory {
@@ -37,9 +37,7 @@ export function enterOuterTile(tile: ProductTile): string {
   const {threadsDown, threadsAcross, threads} = threadGrid(tile);
   const lanesDown = LANES / LANES_ACROSS;
   if (threads % LANES !== 0 || threadsAcross % LANES_ACROSS !== 0 || threadsDown % lanesDown !== 0) {
-    return `
-  let threadColumn = localIndex % ${threadsAcross}u;
-  let threadRow = localIndex / ${threadsAcross}u;`;
+    return enterThreads(tile);
   }
   const groupsAcross = threadsAcross / LANES_ACROSS;
   return `
@@ -85,10 +83,7 @@ let quad = item % ${quads}u;`,
 let quad = item % ${innerQuads}u;`,
     values: range(4).map((r) => source.load(`4u * rowQuad + ${r}u`, 'quad')),
     store: (rows) =>
-      lines(4, (c) => {
-        const value = `vec4f(${rows.map((row) => `${row}.${'xyzw'[c]}`)})`;
-        return `${name}[(4u * quad + ${c}u) * ${stride(memory)}u + rowQuad] = ${value};`;
-      }),
+      lines(4, (c) => `${name}[(4u * quad + ${c}u) * ${stride(memory)}u + rowQuad] = ${componentsOf(rows, c)};`),
   };
 }
 

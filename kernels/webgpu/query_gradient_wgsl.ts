@@ -11,10 +11,10 @@ import {declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {accumulateColumns, columnWidth} from './tile_products.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
-import {declareAccumulators, storeRows} from './tile_wgsl.js';
+import {declareAccumulators, enterThreads, storeRows} from './tile_wgsl.js';
 
 export function queryGradientShader(variant: AttentionVariant, tile: TileSizes): Shader {
-  const {threads, threadsAcross} = threadGrid(tile);
+  const {threads} = threadGrid(tile);
   const core = scoreGradient(variant, tile, 'queries', 'dots');
   const {quadsPerThread} = columnWidth(tile, variant.depth);
   const body = `
@@ -24,8 +24,7 @@ ${entryPoint(
   threads,
   `
   if (workgroup >= params.batch * params.heads * params.rowTiles) { return; }
-  let threadColumn = localIndex % ${threadsAcross}u;
-  let threadRow = localIndex / ${threadsAcross}u;
+  ${enterThreads(tile)}
   let rowStart = (params.rowTiles - 1u - workgroup % params.rowTiles) * ${tile.rows}u;
   let batch = workgroup / params.rowTiles / params.heads;
   let headOfQuery = workgroup / params.rowTiles % params.heads;

@@ -12,7 +12,7 @@ import {overColumnTiles} from './live_tiles_wgsl.js';
 import {columnsOfQuad, declareRowStats, scoreGradient} from './score_gradient_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {type TileSizes, threadGrid} from './tile_sizes.js';
-import {lines, rowOfSlot, rowQuad} from './tile_wgsl.js';
+import {enterThreads, lines, rowOfSlot, rowQuad} from './tile_wgsl.js';
 
 export function slopesGradientShader(variant: AttentionVariant, tile: TileSizes): Shader {
   const {threads, threadsDown, threadsAcross} = threadGrid(tile);
@@ -28,8 +28,7 @@ ${entryPoint(
   threads,
   `
   if (workgroup >= params.batch * params.heads * params.rowTiles) { return; }
-  let threadColumn = localIndex % ${threadsAcross}u;
-  let threadRow = localIndex / ${threadsAcross}u;
+  ${enterThreads(tile)}
   let rowStart = workgroup % params.rowTiles * ${tile.rows}u;
   let batch = workgroup / params.rowTiles / params.heads;
   let headOfQuery = workgroup / params.rowTiles % params.heads;

@@ -101,8 +101,7 @@ export interface ProductTile extends TileSizes {
 }
 
 /** Software would take long to compile so much code, and rows of tiles in small blocks do not come in quads. */
-const canUnroll = ({layout, threadRows}: Pick<TileSizes, 'layout' | 'threadRows'>) =>
-  layout === 'packed' && threadRows % 4 === 0;
+const canUnroll = (layout: TileSizes['layout'], threadRows: number) => layout === 'packed' && threadRows % 4 === 0;
 
 /** Tiles of a product whose output consists of blocks along rows or columns, or along both. */
 interface ProductShape {
@@ -157,29 +156,27 @@ export function chooseProductTile(device: GPUDevice, bounds: TileBounds): Produc
   const within = (block: number) => shapes.find(({bound}) => bound <= block) ?? shapes[shapes.length - 1];
   const [ofRows, ofColumns] = [rows, columns].map((block) => (block === undefined ? undefined : within(block)));
   const {threadRows, threadColumns, inner} = (ofRows ?? ofColumns) as ProductShape;
-  const columnCount = ofColumns?.bound ?? (ofRows as ProductShape).free;
-  const layout = width === 'wide' ? 'packed' : 'planar';
-  return {
-    rows: ofRows?.bound ?? (ofColumns as ProductShape).free,
-    columns: columnCount,
-    threadRows,
-    threadColumns,
-    inner,
-    columnFloats: columnFloatsOf({columns: columnCount, inner}),
-    layout,
-    unrolled: canUnroll({layout, threadRows}),
-  };
+  const sides: [number, number] = [
+    ofRows?.bound ?? (ofColumns as ProductShape).free,
+    ofColumns?.bound ?? (ofRows as ProductShape).free,
+  ];
+  return productTile(layoutFor(width), sides, [threadRows, threadColumns], inner);
 }
 
-/** A tile of a product of dense matrices, with whatever column memory it needs. */
-export const denseTile = (
+/** The layout of column memory that devices of this SIMD width take. */
+export function layoutFor(width: 'wide' | 'narrow'): TileSizes['layout'] {
+  return width === 'wide' ? 'packed' : 'planar';
+}
+
+/** A tile of a matrix product, with whatever column memory it needs. */
+export const productTile = (
   layout: TileSizes['layout'],
   [rows, columns]: [number, number],
   [threadRows, threadColumns]: [number, number],
   inner: number,
 ): ProductTile => {
   const columnFloats = columnFloatsOf({columns, inner});
-  const unrolled = canUnroll({layout, threadRows});
+  const unrolled = canUnroll(layout, threadRows);
   return {rows, columns, threadRows, threadColumns, inner, columnFloats, layout, unrolled};
 };
 
@@ -189,13 +186,13 @@ export const denseTile = (
  */
 export const denseProductTable: Record<'wide' | 'narrow', ProductTile[]> = {
   wide: [
-    denseTile('packed', [128, 128], [8, 8], 16),
-    denseTile('packed', [64, 128], [8, 8], 16),
-    denseTile('packed', [64, 64], [8, 4], 16),
-    denseTile('packed', [32, 64], [4, 4], 16),
-    denseTile('packed', [32, 32], [4, 4], 32),
+    productTile('packed', [128, 128], [8, 8], 16),
+    productTile('packed', [64, 128], [8, 8], 16),
+    productTile('packed', [64, 64], [8, 4], 16),
+    productTile('packed', [32, 64], [4, 4], 16),
+    productTile('packed', [32, 32], [4, 4], 32),
   ],
-  narrow: [denseTile('planar', [32, 32], [8, 8], 16)],
+  narrow: [productTile('planar', [32, 32], [8, 8], 16)],
 };
 
 /** Fewer workgroups leave parts of a large GPU without work. */
@@ -238,11 +235,11 @@ interface MatMulShape {
 
 export const matMulTable: Record<'wide' | 'narrow', MatMulShape> = {
   wide: {
-    tiles: [denseTile('packed', [64, 128], [8, 8], 16), denseTile('packed', [64, 64], [8, 8], 16)],
+    tiles: [productTile('packed', [64, 128], [8, 8], 16), productTile('packed', [64, 64], [8, 8], 16)],
     leastMultiplyAdds: 2 ** 26,
     enoughWorkgroups: ENOUGH_WORKGROUPS,
   },
-  narrow: {tiles: [denseTile('planar', [32, 32], [8, 8], 16)], leastMultiplyAdds: 2 ** 16, enoughWorkgroups: 8},
+  narrow: {tiles: [productTile('planar', [32, 32], [8, 8], 16)], leastMultiplyAdds: 2 ** 16, enoughWorkgroups: 8},
 };
 
 /** What a larger tile saves is less than a larger part of it, outside of the product, takes. */

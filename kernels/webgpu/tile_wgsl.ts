@@ -18,6 +18,18 @@ export function range(count: number): number[] {
   return Array.from({length: count}, (_, i) => i);
 }
 
+/** WGSL of the four components of this name, one of each of four quads. */
+export function componentsOf(quads: string[], component: number): string {
+  return `vec4f(${quads.map((quad) => `${quad}.${'xyzw'[component]}`)})`;
+}
+
+/** Declares `threadRow` and `threadColumn`, where an invocation stands in its tile. */
+export function enterThreads(tile: TileSizes): string {
+  const {threadsAcross} = threadGrid(tile);
+  return `let threadColumn = localIndex % ${threadsAcross}u;
+  let threadRow = localIndex / ${threadsAcross}u;`;
+}
+
 /** Joins lines of code for i = 0 … count − 1. */
 export function lines(count: number, line: (i: number) => string): string {
   return range(count).map(line).join('\n');
@@ -182,8 +194,8 @@ let quad = item / ${rowQuads}u;`,
     values: range(4).map((c) => source.load(`4u * quad + ${c}u`, 'rowGroup')),
     store: (inner) =>
       lines(4, (r) => {
-        const value = `vec4f(${inner.map((name) => `${name}.${'xyzw'[r]}`)})`;
-        return `${rowQuad(memory, slotOf(`4u * rowGroup + ${r}u`), 'quad')} = ${value};`;
+        const slot = slotOf(`4u * rowGroup + ${r}u`);
+        return `${rowQuad(memory, slot, 'quad')} = ${componentsOf(inner, r)};`;
       }),
   };
 }
@@ -231,10 +243,7 @@ let column = 4u * quad + slot / ${threadsAcross}u % 4u;`,
 let inner = item / ${columnQuads}u;`,
     values: range(4).map((c) => load(`4u * quad + ${c}u`, 'inner')),
     store: (columns) =>
-      lines(4, (c) => {
-        const value = `vec4f(${columns.map((name) => `${name}.${'xyzw'[c]}`)})`;
-        return writeColumnQuad(tile, columnQuads, `4u * inner + ${c}u`, 'quad', value);
-      }),
+      lines(4, (c) => writeColumnQuad(tile, columnQuads, `4u * inner + ${c}u`, 'quad', componentsOf(columns, c))),
   };
 }
 
@@ -264,8 +273,8 @@ function readPackedColumns(
       (j) => `let column${j}_${n} = columnMemory[${slot(j)} * ${transposedStride(tile, innerQuads)}u + inner];`,
     );
     const transpose = lines(4, (c) => {
-      const components = range(4).map((j) => `column${j}_${n}.${'xyzw'[c]}`);
-      return `let right${c}_${n} = vec4f(${components});`;
+      const columns = range(4).map((j) => `column${j}_${n}`);
+      return `let right${c}_${n} = ${componentsOf(columns, c)};`;
     });
     return `${reads}\n${transpose}`;
   };

@@ -156,22 +156,21 @@ export class PixelflyDense extends DenseLike {
       const sparse = this.sparseProduct(x, kernel);
       return bias ? add(sparse, bias) : sparse;
     }
-    const factors = {in: lowRank.in.read() as Tensor2D, out: lowRank.out.read() as Tensor2D};
+    const factors = readFactors(lowRank);
     const addBias = bias as Tensor1D | undefined;
     // Halves are exact, so the smaller factors are halved: those of a few examples, or the weights of a batch.
     if (x.size <= kernel.size + factors.in.size) {
       const halved: Tensor2D = mul(x, half);
       return add(this.sparseProduct(halved, kernel), lowRankProduct(halved, factors, addBias));
     }
-    const halvedFactors = {...factors, in: mul(factors.in, half) as Tensor2D};
+    const halvedFactors: LowRankFactors = {...factors, in: mul(factors.in, half)};
     return add(this.sparseProduct(x, mul(kernel, half)), lowRankProduct(x, halvedFactors, addBias));
   }
 
   /** g·x·W_sparse + (1 − g)·x·V·U + bias. */
   private gatedTerms(x: Tensor2D, gate: DenseWeights, bias: Tensor | undefined): Tensor {
     const g = sigmoid(add(matMul(x, gate.kernel.read() as Tensor2D), gate.bias.read()));
-    const factors = this.lowRank as LowRankWeights;
-    const lowRank = lowRankProduct(x, {in: factors.in.read() as Tensor2D, out: factors.out.read() as Tensor2D});
+    const lowRank = lowRankProduct(x, readFactors(this.lowRank as LowRankWeights));
     const y = add(lowRank, mul(g, sub(this.sparseProduct(x, this.sparseKernel.read()), lowRank)));
     return bias ? add(y, bias) : y;
   }
@@ -254,8 +253,14 @@ export class PixelflyDense extends DenseLike {
 
 serialization.registerClass(PixelflyDense);
 
+type LowRankFactors = Record<keyof LowRankWeights, Tensor2D>;
+
+function readFactors(weights: LowRankWeights): LowRankFactors {
+  return {in: weights.in.read() as Tensor2D, out: weights.out.read() as Tensor2D};
+}
+
 /** x·V·U, and the bias where there is one. */
-function lowRankProduct(x: Tensor2D, factors: Record<'in' | 'out', Tensor2D>, bias?: Tensor1D): Tensor2D {
+function lowRankProduct(x: Tensor2D, factors: LowRankFactors, bias?: Tensor1D): Tensor2D {
   return denseMatMul(denseMatMul(x, factors.in), factors.out, {bias});
 }
 

@@ -156,6 +156,15 @@ async function withTiles<T>(table: {wide: T; narrow: T}, tiles: T, body: () => P
   }
 }
 
+/** That a device with buffers of 20 000 bytes refuses the call with this message, and that nothing is left behind. */
+function expectTooLarge(call: () => unknown, message: RegExp): void {
+  const before = tf.memory().numTensors;
+  withLimits({maxStorageBufferBindingSize: 20_000}, () => {
+    expect(call).toThrowError(message);
+  });
+  expect(tf.memory().numTensors).toBe(before);
+}
+
 /** With the tiles that GPUs get, on whatever device. */
 const withGpuTiles = <T>(table: {wide: T; narrow: T}, body: () => Promise<void>) => withTiles(table, table.wide, body);
 
@@ -170,13 +179,10 @@ describeOnBackends(
     it('name a matrix that exceeds a buffer, and leave nothing behind', () => {
       const layout = BlockLayout.dense(64, 64, 16);
       const [x, w] = [tf.zeros([100, 64]), tf.zeros([layout.nnz, 16, 16])];
-      const before = tf.memory().numTensors;
-      withLimits({maxStorageBufferBindingSize: 20_000}, () => {
-        expect(() => blockSparseMatMul(x, w, {layout, mode: 'dds'})).toThrowError(
-          /^blockSparseMatMul: a of shape \[1,1,100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
-        );
-      });
-      expect(tf.memory().numTensors).toBe(before);
+      expectTooLarge(
+        () => blockSparseMatMul(x, w, {layout, mode: 'dds'}),
+        /^blockSparseMatMul: a of shape \[1,1,100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
+      );
     });
   },
   onWebgpu,
@@ -244,13 +250,10 @@ describeOnBackends(
     it('name a matrix that exceeds a buffer, and leave nothing behind', () =>
       withTiles(matMulTable, smallPlan, async () => {
         const [a, b] = [tf.zeros<tf.Rank.R2>([100, 64]), tf.zeros<tf.Rank.R2>([64, 64])];
-        const before = tf.memory().numTensors;
-        withLimits({maxStorageBufferBindingSize: 20_000}, () => {
-          expect(() => denseMatMul(a, b)).toThrowError(
-            /^denseMatMul: a of shape \[100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
-          );
-        });
-        expect(tf.memory().numTensors).toBe(before);
+        expectTooLarge(
+          () => denseMatMul(a, b),
+          /^denseMatMul: a of shape \[100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
+        );
       }));
   },
   onWebgpu,
@@ -632,13 +635,10 @@ describeOnBackends(
 
     it('name a tensor that exceeds a buffer, and leave nothing behind', () => {
       const [x, twiddle] = [tf.zeros([100, 64]), tf.zeros([1, 1, 6, 32, 2, 2])];
-      const before = tf.memory().numTensors;
-      withLimits({maxStorageBufferBindingSize: 20_000}, () => {
-        expect(() => butterflyMultiply(x, twiddle)).toThrowError(
-          /^butterflyMultiply: x of shape \[100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
-        );
-      });
-      expect(tf.memory().numTensors).toBe(before);
+      expectTooLarge(
+        () => butterflyMultiply(x, twiddle),
+        /^butterflyMultiply: x of shape \[100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
+      );
     });
   },
   onWebgpu,
@@ -714,13 +714,10 @@ describeOnBackends(
 
     it('names a tensor that exceeds a buffer, and leaves nothing behind', () => {
       const [x, gamma] = [tf.zeros([100, 64]), tf.zeros<tf.Rank.R1>([64])];
-      const before = tf.memory().numTensors;
-      withLimits({maxStorageBufferBindingSize: 20_000}, () => {
-        expect(() => layerNorm(x, gamma, gamma)).toThrowError(
-          /^layerNorm: x of shape \[100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
-        );
-      });
-      expect(tf.memory().numTensors).toBe(before);
+      expectTooLarge(
+        () => layerNorm(x, gamma, gamma),
+        /^layerNorm: x of shape \[100,64\] needs 25600 bytes, but a buffer of this WebGPU device holds 20000\./,
+      );
     });
   },
   onWebgpu,
