@@ -12,6 +12,7 @@ export const peerNames = ['onnxruntime', 'jax'] as const;
 export type PeerName = (typeof peerNames)[number];
 export type BackendName = 'webgpu' | 'webgl';
 export type Pass = 'forward' | 'forward+backward';
+export type Precision = 'highest' | 'fast';
 
 interface AnyProblem {
   backend: BackendName;
@@ -36,6 +37,8 @@ export interface AttentionProblem extends AnyProblem {
   layoutBlock?: number;
   /** Sq, where it is not S: one query is what generation asks for each token ('decode'). */
   queries?: number;
+  /** Of `flashAttention`; 'highest' where it is left out. */
+  precision?: Precision;
 }
 
 /**
@@ -118,6 +121,8 @@ export interface Filter {
   depths: readonly number[];
   passes: readonly Pass[];
   causal: readonly boolean[];
+  /** Of kind 'attention', all of which are measured with it. */
+  precision: Precision;
   /** Keep only problems whose name contains this. */
   only?: string;
   /** Of the models of kind 'gpt'. */
@@ -174,6 +179,7 @@ export function isStructured(problem: Problem): problem is StructuredProblem {
 
 export const backendNames: readonly BackendName[] = ['webgpu', 'webgl'];
 export const passes: readonly Pass[] = ['forward', 'forward+backward'];
+export const precisions: readonly Precision[] = ['highest', 'fast'];
 export const depths: readonly number[] = [64, 128];
 export const suiteNames = ['software', 'gpu'] as const;
 export type SuiteName = (typeof suiteNames)[number];
@@ -390,12 +396,13 @@ function combine(
   filter: Filter,
   problemsOf: (backend: BackendName, pass: Pass, causal: boolean, depth: number) => AttentionProblem[],
 ): AttentionProblem[] {
-  const {backends, passes, causal, depths} = filter;
-  return backends.flatMap((backend) =>
+  const {backends, passes, causal, depths, precision} = filter;
+  const problems = backends.flatMap((backend) =>
     passes.flatMap((pass) =>
       depths.flatMap((depth) => causal.flatMap((masked) => problemsOf(backend, pass, masked, depth))),
     ),
   );
+  return precision === 'highest' ? problems : problems.map((problem) => ({...problem, precision}));
 }
 
 /** What the option --sizes is about. */
@@ -430,11 +437,12 @@ export function problemName(problem: Problem): string {
   if (problem.kind !== 'attention') {
     return `${backend} ${problem.kind} ${pass} n${problem.size} b${problem.blockSize} density ${problem.density}`;
   }
-  const {causal, batch, heads, sequence, depth, layoutBlock, queries} = problem;
+  const {causal, batch, heads, sequence, depth, layoutBlock, queries, precision} = problem;
   const shape = `B${batch} H${heads} S${sequence} D${depth}`;
   if (queries !== undefined) return `${backend} decode ${shape}`;
   const words = [backend, pass, causal ? 'causal' : 'full', shape];
   if (layoutBlock) words.push(`butterfly b${layoutBlock}`);
+  if (precision) words.push(precision);
   return (timed ? words : [...words, 'memory']).join(' ');
 }
 

@@ -1,6 +1,6 @@
 /** The command line of the benchmark. */
 import {parseArgs} from 'node:util';
-import {backendNames, depths, type Filter, kinds, passes, type SuiteName, suiteNames} from './cases.js';
+import {backendNames, depths, type Filter, kinds, passes, precisions, type SuiteName, suiteNames} from './cases.js';
 import {readTrials, type TileTrial} from './tune/tile_trial.js';
 
 export interface Options {
@@ -30,6 +30,7 @@ export const usage = `Usage: npm run bench -- [options]
   --depths n,n           head dimensions D: 64, 128
   --pass a,b             forward, forward+backward
   --causal yes|no        only with or only without the causal mask
+  --precision highest|fast   of attention; 'fast' multiplies in float16 where the GPU can
   --only text            only cases whose name contains the text, for example 'webgpu forward full'
   --limit seconds        time limit of one case
   --stock-device         measure on tfjs's own WebGPU device, with no optional feature
@@ -55,6 +56,7 @@ export function readOptions(args: string[]): Options | 'help' {
       depths: {type: 'string'},
       pass: {type: 'string'},
       causal: {type: 'string'},
+      precision: {type: 'string', default: 'highest'},
       only: {type: 'string'},
       limit: {type: 'string'},
       'stock-device': {type: 'boolean', default: false},
@@ -77,6 +79,7 @@ export function readOptions(args: string[]): Options | 'help' {
       depths: values.depths === undefined ? depths : numbers('depths', values.depths),
       passes: choices('pass', values.pass, passes),
       causal: choices('causal', values.causal, ['no', 'yes']).map((word) => word === 'yes'),
+      precision: choices('precision', values.precision, precisions)[0],
       only: values.only,
       gptWidth: values.width === undefined ? undefined : numbers('width', values.width)[0],
       gptTokens: values.tokens === undefined ? undefined : numbers('tokens', values.tokens)[0],

@@ -46,6 +46,8 @@ export type FlashAttentionAttrs = {
   /** Unsigned 32-bit seed of the dropout generator. */
   dropoutSeed: number;
   order: AttentionOrder;
+  /** 'fast' where products may be of float16 numbers, with float32 sums. */
+  precision: 'highest' | 'fast';
   /**
    * Keys that a query may see by the layout, whose blocks are those of the score matrix [Sq, Sk]; of one head or of all H.
    * Null where there is none.

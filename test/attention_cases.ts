@@ -18,6 +18,7 @@ export interface AttentionCase {
   order?: 'BHSD' | 'BSHD';
   rank3?: boolean;
   dropout?: {rate: number; seed: number};
+  precision?: 'highest' | 'fast';
   /** Axes of [B, H, Sq, Sk] along which bias or mask is broadcast; leading axes may be missing altogether. */
   bias?: Broadcast;
   mask?: Broadcast;

@@ -91,7 +91,7 @@ const madeLayouts = new WeakMap<AttentionCase, BlockLayout>();
 
 /** The options of the op, with tensors on the active backend. */
 export function opOptions(attentionCase: AttentionCase, inputs: HostInputs): FlashAttentionOptions {
-  const {causal, window, softcap, scale, order, dropout, queryLengths, keyLengths} = attentionCase;
+  const {causal, window, softcap, scale, order, dropout, precision, queryLengths, keyLengths} = attentionCase;
   const {bias, mask, alibiSlopes} = inputs;
   return {
     ...(causal !== undefined && {causal}),
@@ -100,6 +100,7 @@ export function opOptions(attentionCase: AttentionCase, inputs: HostInputs): Fla
     ...(scale !== undefined && {scale}),
     ...(order && {order}),
     ...(dropout && {dropout}),
+    ...(precision && {precision}),
     ...(attentionCase.layout && {layout: layoutOf(attentionCase)}),
     ...(queryLengths && {queryLengths: tf.tensor1d(queryLengths, 'int32')}),
     ...(keyLengths && {keyLengths: tf.tensor1d(keyLengths, 'int32')}),
@@ -150,6 +151,7 @@ function oracleAttrs(attentionCase: AttentionCase): FlashAttentionAttrs {
     dropoutRate: dropout?.rate ?? 0,
     dropoutSeed: dropout?.seed ?? 0,
     order,
+    precision: 'highest',
     layout: layoutOf(attentionCase) ?? null,
     lseHasGradient: true,
     taped: true,

@@ -20,7 +20,7 @@ import {type AttentionResult, resultOf} from './weighted_gradients.js';
 type Numbers = ArrayLike<number>;
 
 /** What is right, in float64. */
-interface Reference {
+export interface Reference {
   output: Numbers;
   lse: Numbers;
   gradients: Partial<Record<Differentiable, Numbers>>;
@@ -59,7 +59,7 @@ async function onBackend<T>(name: string, body: () => Promise<T>): Promise<T> {
   }
 }
 
-function computeReference(attentionCase: AttentionCase, inputs: HostInputs): Reference {
+export function computeReference(attentionCase: AttentionCase, inputs: HostInputs): Reference {
   const problem = oracleProblem(attentionCase, inputs);
   const {dq, dk, dv, dBias, dSlopes} = attentionBackward(
     problem,

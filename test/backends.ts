@@ -1,6 +1,7 @@
 /** Runs specs on every backend, and fails a spec whose GPU reported an error or that left something behind. */
 import * as tf from '@tensorflow/tfjs-core';
 import {ALL_ENVS, type Constraints, describeWithFlags, type TestEnv} from '@tensorflow/tfjs-core/dist/jasmine_util';
+import {registerFlashBackend} from '../src/index.js';
 
 /** What WebGPU reports asynchronously, and to nobody unless asked. */
 const gpuFaults: string[] = [];
@@ -20,6 +21,20 @@ export function describeOnBackends(
     });
     failOnLeaksAndFaults();
     specs(environment);
+  });
+}
+
+/** Runs the specs of a suite on the device that registerFlashBackend makes, and those after it on tfjs's own again. */
+export function useFlashBackend(): void {
+  let ownFactory: ReturnType<typeof tf.findBackendFactory>;
+  beforeAll(async () => {
+    ownFactory = tf.findBackendFactory('webgpu');
+    await registerFlashBackend();
+  });
+  afterAll(async () => {
+    tf.removeBackend('webgpu');
+    tf.registerBackend('webgpu', ownFactory, 3);
+    await tf.setBackend('webgpu');
   });
 }
 

@@ -20,7 +20,7 @@ export async function checkForward(
   values: InputValues,
   {output}: Answers,
 ): Promise<Record<string, number>> {
-  const error = new ErrorMeter();
+  const error = new ErrorMeter(problem.precision);
   await forEachHead(problem, values, async (head, place) => {
     const actual = await output(place);
     for (const row of sampledRows(problem.queries ?? problem.sequence)) {
@@ -40,8 +40,8 @@ export async function checkGradients(
   values: InputValues,
   answers: Answers,
 ): Promise<Record<string, number>> {
-  const dqError = new ErrorMeter();
-  const sumError = new ErrorMeter();
+  const dqError = new ErrorMeter(problem.precision);
+  const sumError = new ErrorMeter(problem.precision);
   await forEachHead(problem, values, async (head, place) => {
     const dq = await answers.dq(place);
     for (const row of sampledRows(problem.sequence)) {
@@ -63,7 +63,7 @@ export async function checkKeyGradients(
   values: InputValues,
   answers: Answers,
 ): Promise<Record<string, number>> {
-  const errors = {dk: new ErrorMeter(), dv: new ErrorMeter()};
+  const errors = {dk: new ErrorMeter(problem.precision), dv: new ErrorMeter(problem.precision)};
   await forEachHead(problem, values, async (head, place) => {
     const expected = keyGradients(problem, head);
     for (const name of ['dk', 'dv'] as const) {
@@ -113,6 +113,7 @@ function rowProblem(problem: Problem, head: Head, row: number): AttentionProblem
       dropoutRate: 0,
       dropoutSeed: 0,
       order: 'BHSD',
+      precision: 'highest',
       layout: null,
       lseHasGradient: false,
       taped: false,

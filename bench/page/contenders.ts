@@ -17,9 +17,9 @@ const hidden = -1e9;
  * The attention of a contender; makes what it needs before its first call, so call it after the count of bytes began.
  */
 export function attentionOf(problem: AttentionProblem & {contender: Contender}): Attend {
-  const {contender, causal, sequence, depth} = problem;
+  const {contender, causal, sequence, depth, precision} = problem;
   const makers: Partial<Record<Contender, () => Attend>> = {
-    flash: () => (q, k, v) => flashAttention(q, k, v, {causal}),
+    flash: () => (q, k, v) => flashAttention(q, k, v, {causal, precision}),
     unfused: () => unfused(1 / Math.sqrt(depth), causal ? causalMask(sequence) : undefined),
     sparse: () => {
       const layout = butterflyLayout(problem);

@@ -1,5 +1,6 @@
 /** Puts the sizes that are to be tried in the place of the package's, in the page that measures them. */
 import {fewQueriesShapes} from '../../kernels/webgpu/few_queries_tiles.js';
+import {halfShapes} from '../../kernels/webgpu/half_tiles.js';
 import {groupShapes} from '../../kernels/webgpu/lane_group_tiles.js';
 import {
   denseProductTable,
@@ -38,6 +39,10 @@ const takeGroups = (kernel: keyof typeof groupShapes) => (sizes: (typeof groupSh
   groupShapes[kernel] = sizes;
 };
 
+const takeHalves = (kernel: keyof typeof halfShapes) => (sizes: (typeof halfShapes)['forward']) => {
+  halfShapes[kernel] = sizes;
+};
+
 const takers: Takers = {
   forward: takeTile('forward'),
   queryGradient: takeTile('queryGradient'),
@@ -54,6 +59,9 @@ const takers: Takers = {
   groupForward: takeGroups('forward'),
   groupQueryGradient: takeGroups('queryGradient'),
   groupKeyValueGradient: takeGroups('keyValueGradient'),
+  halfForward: takeHalves('forward'),
+  halfQueryGradient: takeHalves('queryGradient'),
+  halfKeyValueGradient: takeHalves('keyValueGradient'),
   fewQueries: (sizes: (typeof fewQueriesShapes)['wide'], width) => {
     fewQueriesShapes[width] = sizes;
   },

@@ -4,13 +4,14 @@
  *     forward=64x64x4x4x4352,32x64x4x4x2304;groupForward=64x4x8x256
  *
  * tries two tiles of one kernel and one shape of another. {@link sizeNames} says what the numbers of each kernel are; the
- * records that they stand in for are those of tile_sizes.ts, lane_group_tiles.ts and few_queries_tiles.ts.
+ * records that they stand in for are those of tile_sizes.ts, lane_group_tiles.ts, half_tiles.ts and few_queries_tiles.ts.
  */
 
 const ofTile = ['rows', 'columns', 'threadRows', 'threadColumns', 'columnFloats'] as const;
 const ofProduct = ['bound', 'free', 'threadRows', 'threadColumns', 'inner'] as const;
 const ofDense = ['rows', 'columns', 'threadRows', 'threadColumns', 'inner'] as const;
 const ofGroups = ['threads', 'mostQuadsPerLane', 'unrolled', 'enoughWorkgroups'] as const;
+const ofHalves = ['mostSubgroups', 'enoughWorkgroups'] as const;
 const ofFewQueries = [
   'mostQueries',
   'mostRows',
@@ -31,10 +32,13 @@ export const sizeNames = {
   sampled: ofProduct,
   dense: ofDense,
   blockDiagonal: ofDense,
-  // Attention by lane groups, and of few queries.
+  // Attention by lane groups, in float16, and of few queries.
   groupForward: ofGroups,
   groupQueryGradient: ofGroups,
   groupKeyValueGradient: ofGroups,
+  halfForward: ofHalves,
+  halfQueryGradient: ofHalves,
+  halfKeyValueGradient: ofHalves,
   fewQueries: ofFewQueries,
 } as const;
 

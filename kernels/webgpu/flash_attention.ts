@@ -19,6 +19,8 @@ import {
 import {type ForwardCall, makeForwardResults} from './forward_call.js';
 import {forwardShader, forwardWorkgroupBytes} from './forward_wgsl.js';
 import {groupForwardBytes, groupForwardShader} from './group_forward_wgsl.js';
+import {halfForwardBytes, halfForwardShader} from './half_forward_wgsl.js';
+import {chooseHalfTile, hasHalfMatrices} from './half_tiles.js';
 import {makeHeadTable} from './head_table.js';
 import {chooseGroupTile, groupedWork} from './lane_group_tiles.js';
 import {liveTilesOf, summedToBias, withinBindings} from './live_tiles.js';
@@ -63,9 +65,11 @@ function attendInTiles(backend: WebGPUBackend, call: ForwardCall): TensorInfo[] 
 
 /** The kernel that a device takes, and its tile. */
 function forwardOn(device: GPUDevice, variant: AttentionVariant, attrs: FlashAttentionAttrs, sizes: AttentionSizes) {
-  const groupTile = chooseGroupTile(device, 'forward', groupedWork(variant, attrs, sizes, 'queries'), (tile) =>
-    groupForwardBytes(variant, tile),
-  );
+  const work = groupedWork(variant, attrs, sizes, 'queries');
+  const mayRound = attrs.precision === 'fast' && hasHalfMatrices(device);
+  const halfTile = mayRound ? chooseHalfTile(device, 'forward', work, halfForwardBytes) : undefined;
+  if (halfTile) return {tile: halfTile, makeShader: () => halfForwardShader(variant, halfTile)};
+  const groupTile = chooseGroupTile(device, 'forward', work, (tile) => groupForwardBytes(variant, tile));
   if (groupTile) return {tile: groupTile, makeShader: () => groupForwardShader(variant, groupTile)};
   const tile = chooseTile(device, 'forward', [sizes.depth, sizes.valueDepth], (candidate) =>
     forwardWorkgroupBytes(variant, candidate),

@@ -8,13 +8,23 @@ import {type AttentionVariant, variantKey} from './attention_wgsl.js';
 import {type BiasShape, biasGradientShader} from './bias_gradient_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
+import {addGradientScales} from './gradient_scale.js';
 import {groupGradientBytes, groupKeyValueGradientShader, groupQueryGradientShader} from './group_gradients_wgsl.js';
+import {
+  halfKeyValueGradientBytes,
+  halfKeyValueGradientShader,
+  halfQueryGradientBytes,
+  halfQueryGradientShader,
+} from './half_gradients_wgsl.js';
+import {chooseHalfTile, type HalfTile, hasHalfMatrices} from './half_tiles.js';
 import {type KeyValueOutputs, keyValueGradientShader} from './key_value_gradient_wgsl.js';
 import {chooseGroupTile, type GroupTile, groupedWork} from './lane_group_tiles.js';
 import {liveTilesOf} from './live_tiles.js';
+import type {TileArea} from './live_tiles_wgsl.js';
 import {queryGradientShader} from './query_gradient_wgsl.js';
 import {makeRowStats} from './row_stats.js';
 import {scoreGradientBytes} from './score_gradient_wgsl.js';
+import type {Shader} from './shader.js';
 import {slopesGradientShader} from './slopes_gradient_wgsl.js';
 import {chooseTile, type TiledKernel, type TileSizes} from './tile_sizes.js';
 
@@ -46,19 +56,34 @@ function withStats<T>(call: KernelCall, run: (backward: Backward) => T): T {
 }
 
 export const flashAttentionBackward: KernelFunc = (call) =>
-  withStats(call, (backward) => [makeDq(backward), ...makeDkDv(backward)]);
+  withStats(call, (backward) => {
+    const halfTiles = halfTilesOf(backward);
+    if (halfTiles) {
+      const {backend, inputs, attrs, sizes, variant, stats} = backward;
+      const params = attentionParams(inputs, attrs, sizes, {rowTiles: 0, columnTiles: 0});
+      addGradientScales(backend, {dOutput: inputs.dOutput, stats}, variant, sizes, params);
+    }
+    return [makeDq(backward, halfTiles?.query), ...makeDkDv(backward, halfTiles?.keyValue)];
+  });
 
-function makeDq({backend, inputs, attrs, sizes, variant, stats}: Backward): TensorInfo {
-  const groupTile = groupTileOf(backend, 'queryGradient', variant, attrs, sizes);
-  const tile = groupTile ?? tileOf(backend, 'queryGradient', variant);
+/** The tiles of the kernels that multiply in float16, where the call and the device are for both. */
+function halfTilesOf({backend: {device}, attrs, sizes, variant}: Backward) {
+  if (attrs.precision !== 'fast' || !hasHalfMatrices(device)) return undefined;
+  if (keyValuePasses(device, variant).length > 1) return undefined;
+  const queryWork = groupedWork(variant, attrs, sizes, 'queries');
+  const keyWork = groupedWork(variant, attrs, sizes, 'keys');
+  const query = chooseHalfTile(device, 'queryGradient', queryWork, halfQueryGradientBytes);
+  const keyValue = chooseHalfTile(device, 'keyValueGradient', keyWork, halfKeyValueGradientBytes);
+  return query && keyValue && {query, keyValue};
+}
+
+function makeDq({backend, inputs, attrs, sizes, variant, stats}: Backward, halfTile?: HalfTile): TensorInfo {
+  const {tile, makeShader} = queryGradientOn(backend, variant, attrs, sizes, halfTile);
   const rowTiles = Math.ceil(sizes.queries / tile.rows);
   const dq = backend.makeTensorInfo(inputs.q.shape, 'float32');
   dispatch(backend, {
     key: `attention dQ ${variantKey(variant)} ${JSON.stringify(tile)}`,
-    makeShader: () =>
-      groupTile
-        ? groupQueryGradientShader(variant, groupTile)
-        : queryGradientShader(variant, tileOf(backend, 'queryGradient', variant)),
+    makeShader,
     tensors: {...inputs, stats, liveTiles: liveTilesOf(backend, attrs, sizes, 'queries', tile), dq},
     uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0}),
     workgroups: rowTiles * sizes.batch * sizes.heads,
@@ -66,25 +91,56 @@ function makeDq({backend, inputs, attrs, sizes, variant, stats}: Backward): Tens
   return dq;
 }
 
-function makeDkDv({backend, inputs, attrs, sizes, variant, stats}: Backward): [TensorInfo, TensorInfo] {
-  const groupTile = groupTileOf(backend, 'keyValueGradient', variant, attrs, sizes);
-  const tile = groupTile ?? tileOf(backend, 'keyValueGradient', variant);
+/** The kernel that a device takes for dQ, and its tile. */
+function queryGradientOn(
+  backend: WebGPUBackend,
+  variant: AttentionVariant,
+  attrs: FlashAttentionAttrs,
+  sizes: AttentionSizes,
+  halfTile: HalfTile | undefined,
+) {
+  if (halfTile) return {tile: halfTile, makeShader: () => halfQueryGradientShader(variant, halfTile)};
+  const groupTile = groupTileOf(backend, 'queryGradient', variant, attrs, sizes);
+  if (groupTile) return {tile: groupTile, makeShader: () => groupQueryGradientShader(variant, groupTile)};
+  const tile = tileOf(backend, 'queryGradient', variant);
+  return {tile, makeShader: () => queryGradientShader(variant, tile)};
+}
+
+function makeDkDv(
+  {backend, inputs, attrs, sizes, variant, stats}: Backward,
+  halfTile?: HalfTile,
+): [TensorInfo, TensorInfo] {
+  const {tile, makeShader} = keyValueGradientOn(backend, variant, attrs, sizes, halfTile);
   const rowTiles = Math.ceil(sizes.keys / tile.rows);
   const dk = backend.makeTensorInfo(inputs.k.shape, 'float32');
   const dv = backend.makeTensorInfo(inputs.v.shape, 'float32');
   for (const outputs of keyValuePasses(backend.device, variant)) {
     dispatch(backend, {
       key: `attention dK dV ${JSON.stringify(outputs)} ${variantKey(variant)} ${JSON.stringify(tile)}`,
-      makeShader: () =>
-        groupTile
-          ? groupKeyValueGradientShader(variant, groupTile, outputs)
-          : keyValueGradientShader(variant, tileOf(backend, 'keyValueGradient', variant), outputs),
+      makeShader: () => makeShader(outputs),
       tensors: {...inputs, stats, liveTiles: liveTilesOf(backend, attrs, sizes, 'keys', tile), dk, dv},
       uniforms: attentionParams(inputs, attrs, sizes, {rowTiles, columnTiles: 0}),
       workgroups: rowTiles * sizes.batch * sizes.keyHeads,
     });
   }
   return [dk, dv];
+}
+
+/** The same for dK and dV; float16 needs both at once. */
+function keyValueGradientOn(
+  backend: WebGPUBackend,
+  variant: AttentionVariant,
+  attrs: FlashAttentionAttrs,
+  sizes: AttentionSizes,
+  halfTile: HalfTile | undefined,
+): {tile: TileArea; makeShader: (outputs: KeyValueOutputs) => Shader} {
+  if (halfTile) return {tile: halfTile, makeShader: () => halfKeyValueGradientShader(variant, halfTile)};
+  const groupTile = groupTileOf(backend, 'keyValueGradient', variant, attrs, sizes);
+  if (groupTile) {
+    return {tile: groupTile, makeShader: (outputs) => groupKeyValueGradientShader(variant, groupTile, outputs)};
+  }
+  const tile = tileOf(backend, 'keyValueGradient', variant);
+  return {tile, makeShader: (outputs) => keyValueGradientShader(variant, tile, outputs)};
 }
 
 /** q, k, v, dOutput, stats, dk and dv leave room for one more in the default 8 buffers: bias, mask or a layout. */

@@ -32,6 +32,7 @@ import {
   keepRows,
   loadColumnTile,
   overColumns,
+  overColumnsOfTile,
   partialDot,
   readColumn,
   spreadOverGroup,
@@ -103,9 +104,7 @@ ${entryPoint(
     workgroupBarrier();
     if (i32(columnStart) < seenBySubgroup.y && i32(columnStart) + ${tile.columns} > seenBySubgroup.x) {
       let hidden = hasHidden(head, i32(subgroupFirst), i32(subgroupLast) + 1, i32(columnStart), i32(columnStart) + ${tile.columns});
-      for (var column = 0u; column < ${tile.columns}u; column += ${tile.unrolled}u) {
-        ${columnsOfTurn(variant, tile)}
-      }
+      ${overColumnsOfTile(tile, columnsOfStep(variant, tile))}
     }`,
   )}
 
@@ -135,8 +134,8 @@ ${entryPoint(
   );
 }
 
-/** The columns of one turn: their scores, softmax with the maximum of all of them, and the weighted sum of the values. */
-function columnsOfTurn(variant: AttentionVariant, tile: GroupTile): string {
+/** The columns of one step: their scores, softmax with the maximum of all of them, and the weighted sum of the values. */
+function columnsOfStep(variant: AttentionVariant, tile: GroupTile): string {
   const {depth, valueDepth} = variant;
   const atOnce = columnsAtOnce(tile);
   const exchanges = range(tile.unrolled / atOnce);

@@ -33,6 +33,7 @@ import {
   groupDirectives,
   keepRows,
   loadColumnTile,
+  overColumnsOfTile,
   partialDot,
   readColumn,
   spreadOverGroup,
@@ -43,7 +44,7 @@ import {hideDeadIn, layoutFunctions, liveTilesBinding, overColumnTiles} from './
 import {statsFunction} from './row_stats.js';
 import {elementFunctions} from './score_elements_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
-import {lines, range} from './tile_wgsl.js';
+import {lines} from './tile_wgsl.js';
 
 /** Bytes of workgroup memory that either kernel takes with this tile. */
 export function groupGradientBytes({depth, valueDepth}: AttentionVariant, tile: GroupTile): number {
@@ -117,13 +118,13 @@ function addWeighted(tile: GroupTile, depth: number, sums: string, own: string, 
   );
 }
 
-/** A loop over the columns of a tile, those at once in each of its steps. Needs `columnStart`. */
-function overColumnsOfTile(tile: GroupTile, body: string): string {
+/** The same for all columns of a tile: for those at once, from `column` on. */
+function overColumnsAtOnce(tile: GroupTile, body: string): string {
   const atOnce = columnsAtOnce(tile);
-  const steps = range(tile.unrolled / atOnce);
-  return `for (var turn = 0u; turn < ${tile.columns}u; turn += ${tile.unrolled}u) {
-    ${steps.map((t) => `{ let column = turn + ${t * atOnce}u;\n${body} }`).join('\n')}
-  }`;
+  return overColumnsOfTile(
+    tile,
+    lines(tile.unrolled / atOnce, (t) => `{ let column = step * ${tile.unrolled}u + ${t * atOnce}u;\n${body} }`),
+  );
 }
 
 export function groupQueryGradientShader(variant: AttentionVariant, tile: GroupTile): Shader {
@@ -169,7 +170,7 @@ ${entryPoint(
     workgroupBarrier();
     if (i32(columnStart) < seenBySubgroup.y && i32(columnStart) + ${tile.columns} > seenBySubgroup.x) {
       let hidden = hasHidden(head, i32(subgroupFirst), i32(subgroupLast) + 1, i32(columnStart), i32(columnStart) + ${tile.columns});
-      ${overColumnsOfTile(
+      ${overColumnsAtOnce(
         tile,
         `
         let key = columnStart + column + ownColumn;
@@ -244,7 +245,7 @@ ${entryPoint(
       workgroupBarrier();
       if (i32(columnStart) < seenBySubgroup.y && i32(columnStart) + ${tile.columns} > seenBySubgroup.x) {
         let hidden = hasHidden(head, i32(columnStart), i32(columnStart) + ${tile.columns}, i32(subgroupFirst), i32(subgroupLast) + 1);
-        ${overColumnsOfTile(
+        ${overColumnsAtOnce(
           tile,
           `
           let query = columnStart + column + ownColumn;

@@ -14,7 +14,7 @@ export interface GroupTile {
   rows: number;
   /** Columns in workgroup memory at once: keys, or queries in the kernel that makes dK and dV. */
   columns: number;
-  /** Columns of one turn of the loop over them, at least those that a group takes at once. */
+  /** Columns of one step of the loop over them, at least those that a group takes at once. */
   unrolled: number;
 }
 
@@ -31,7 +31,7 @@ interface Shape {
 }
 
 export const groupShapes: Record<GroupedKernel, Shape> = {
-  forward: {threads: 128, mostQuadsPerLane: 4, unrolled: 8, enoughWorkgroups: 512},
+  forward: {threads: 128, mostQuadsPerLane: 4, unrolled: 16, enoughWorkgroups: 512},
   queryGradient: {threads: 128, mostQuadsPerLane: 4, unrolled: 1, enoughWorkgroups: 512},
   keyValueGradient: {threads: 128, mostQuadsPerLane: 2, unrolled: 8, enoughWorkgroups: 256},
 };
@@ -93,7 +93,8 @@ export function chooseGroupTile(
   while (2 * lanes <= Math.min(subgroup, MOST_LANES_FOR_MORE_WORKGROUPS) && areFew()) lanes *= 2;
   while (threads > FEWEST_THREADS && isTooLarge()) threads /= 2;
   for (const columns of [32, 16, 8]) {
-    const tile = {lanes, threads, rows: tileRows(), columns, unrolled: Math.max(unrolled, lanes / 4)};
+    const atOnce = Math.min(columns, Math.max(unrolled, lanes / 4));
+    const tile = {lanes, threads, rows: tileRows(), columns, unrolled: atOnce};
     if (bytesOf(tile) <= Math.min(limits.maxComputeWorkgroupStorageSize, MOST_BYTES)) return tile;
   }
   return undefined;

@@ -82,9 +82,7 @@ export function overColumnTiles(
   }
   return `
   {
-    let list = head.head % params.layoutHeads * params.rowTiles + ${rowStart} / ${tile.rows}u;
-    let bits = (params.layoutHeads * params.layoutRows * params.layoutColumns + 31u) / 32u;
-    let firstEntry = params.layoutHeads * params.rowTiles + 1u + bits;
+    ${declareList(tile, rowStart)}
     for (var at = u32(liveTiles[list]); at < u32(liveTiles[list + 1u]); at++) {
       let entry = u32(liveTiles[firstEntry + at]);
       let ${columnStart} = entry / 2u * ${tile.columns}u;
@@ -94,6 +92,45 @@ export function overColumnTiles(
       }
     }
   }`;
+}
+
+/** Declares `list`, the row of tiles in the buffer, and `firstEntry`, where the tiles of all lists begin. */
+function declareList({rows}: TileArea, rowStart: string): string {
+  return `let list = head.head % params.layoutHeads * params.rowTiles + ${rowStart} / ${rows}u;
+    let bits = (params.layoutHeads * params.layoutRows * params.layoutColumns + 31u) / 32u;
+    let firstEntry = params.layoutHeads * params.rowTiles + 1u + bits;`;
+}
+
+/** The tiles of {@link overColumnTiles} by number, for kernels that load them ahead; some may lie outside of [first, end). */
+export interface NumberedTiles {
+  /** Declares `tileCount`, and what the others need. */
+  declare: string;
+  columnStart: (number: string) => string;
+  hasDead: (number: string) => string;
+}
+
+export function numberedTiles(
+  {layout}: AttentionVariant,
+  tile: TileArea,
+  rowStart: string,
+  [first, end]: [string, string],
+): NumberedTiles {
+  if (!layout) {
+    return {
+      declare: `let firstTile = ${first} / ${tile.columns}u;
+    let tileCount = max((${end} + ${tile.columns - 1}u) / ${tile.columns}u, firstTile) - firstTile;`,
+      columnStart: (number) => `(firstTile + ${number}) * ${tile.columns}u`,
+      hasDead: () => 'false',
+    };
+  }
+  const entry = (number: string) => `u32(liveTiles[firstEntry + firstTile + ${number}])`;
+  return {
+    declare: `${declareList(tile, rowStart)}
+    let firstTile = u32(liveTiles[list]);
+    let tileCount = u32(liveTiles[list + 1u]) - firstTile;`,
+    columnStart: (number) => `${entry(number)} / 2u * ${tile.columns}u`,
+    hasDead: (number) => `(${entry(number)} % 2u == 1u)`,
+  };
 }
 
 /** Hides dead blocks in a quad of scores, where the tile has some. Needs `hasDead`. */

@@ -17,7 +17,7 @@ import {
   optionalBindings,
   scoreFunctions,
 } from './attention_wgsl.js';
-import {hideDeadIn, layoutFunctions, liveTilesBinding} from './live_tiles_wgsl.js';
+import {hideDeadIn, layoutFunctions, liveTilesBinding, type TileArea} from './live_tiles_wgsl.js';
 import {statsFunction} from './row_stats.js';
 import type {Binding} from './shader.js';
 import {keepLeft, leftOperand, multiplyTransposed} from './tile_products.js';
@@ -168,9 +168,9 @@ function eachQuad(tile: TileSizes, code: (i: number, n: number) => string): stri
  * From dots and dP to P and dS, one quad. `query`, `key`, `reference`, `share` (1 / sum), `delta` and, with
  * dropout, `keep` are in scope.
  */
-function gradientOfQuad(
+export function gradientOfQuad(
   variant: AttentionVariant,
-  tile: TileSizes,
+  tile: TileArea,
   s: string,
   d: string,
   gradientOf: GradientOf,

@@ -235,7 +235,8 @@ interface MatMulShape {
 
 export const matMulTable: Record<'wide' | 'narrow', MatMulShape> = {
   wide: {
-    tiles: [productTile('packed', [64, 128], [8, 8], 16), productTile('packed', [64, 64], [8, 8], 16)],
+    // Twice as many rows as columns: of the left operand, which most products have to transpose, all invocations load.
+    tiles: [productTile('packed', [128, 64], [8, 8], 16), productTile('packed', [64, 64], [8, 8], 16)],
     leastMultiplyAdds: 2 ** 26,
     enoughWorkgroups: ENOUGH_WORKGROUPS,
   },

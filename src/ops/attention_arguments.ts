@@ -64,7 +64,13 @@ export interface FlashAttentionOptions {
    * integer; random if absent) fixes which: the same ones on every backend, and in the backward pass.
    */
   dropout?: {rate: number; seed?: number};
-  /** 'highest' (default): float32 throughout. 'fast' does not exist yet and throws. */
+  /**
+   * 'highest' (default): float32 throughout. 'fast': on WebGPU devices that multiply matrices of float16 with float32 sums
+   * (the experimental feature 'chromium-experimental-subgroup-matrix', which `registerFlashBackend` asks for), and heads of up
+   * to 128, q, k, v, probabilities and their gradients are rounded to float16 before they are multiplied; everywhere else it
+   * is 'highest'. Each rounding is off by up to 2⁻¹¹ of the number: for normal inputs the output by some 10⁻³ of its size,
+   * gradients by a few. Elements of q, k and v must stay within ±65504; gradients are scaled and need not.
+   */
   precision?: 'highest' | 'fast';
 }
 
@@ -291,9 +297,10 @@ function numericAttrs(fail: Fail, options: FlashAttentionOptions, depth: number)
   if (!Array.isArray(window) || window.length !== 2 || !window.every((n) => Number.isInteger(n) && n >= -1)) {
     fail(`window must be [left, right], two integers from −1 (no limit) up, got [${window}].`);
   }
-  if (precision === 'fast') fail(`precision 'fast' does not exist yet; use 'highest'.`);
-  if (precision !== 'highest') fail(`precision must be 'highest' or 'fast', got '${precision}'.`);
-  return {scale, softcap, left: window[0], right: causal ? 0 : window[1], ...dropoutAttrs(fail, options)};
+  if (precision !== 'highest' && precision !== 'fast')
+    fail(`precision must be 'highest' or 'fast', got '${precision}'.`);
+  const [left, right] = window;
+  return {scale, softcap, left, right: causal ? 0 : right, precision, ...dropoutAttrs(fail, options)};
 }
 
 function dropoutAttrs(fail: Fail, {dropout}: FlashAttentionOptions) {

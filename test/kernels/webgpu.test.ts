@@ -26,7 +26,6 @@ import {
   KeyValueCache,
   layerNorm,
   monarchMatMul,
-  registerFlashBackend,
 } from '../../src/index.js';
 import {
   type BlockDiagonalMatMulAttrs,
@@ -38,7 +37,7 @@ import {denseMatMul} from '../../src/ops/dense_mat_mul.js';
 import {type AttentionCase, attentionCases, describeCase} from '../attention_cases.js';
 import {makeInputs, oracleProblem, toTensor} from '../attention_inputs.js';
 import {expectForwardRight, expectRight, expectWithin, worstError} from '../attention_results.js';
-import {describeOnBackends} from '../backends.js';
+import {describeOnBackends, useFlashBackend} from '../backends.js';
 import {expectProductsRight} from '../block_diagonal_results.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
 import {type ButterflyCase, expectButterflyRight} from '../butterfly_results.js';
@@ -118,20 +117,6 @@ function withLimits<T>(limits: Partial<Record<keyof GPUSupportedLimits, number>>
   if (result instanceof Promise) return result.finally(restore) as T;
   restore();
   return result;
-}
-
-/** Runs the specs of a suite on the device that registerFlashBackend makes, and those after it on tfjs's own again. */
-function useFlashBackend(): void {
-  let ownFactory: ReturnType<typeof tf.findBackendFactory>;
-  beforeAll(async () => {
-    ownFactory = tf.findBackendFactory('webgpu');
-    await registerFlashBackend();
-  });
-  afterAll(async () => {
-    tf.removeBackend('webgpu');
-    tf.registerBackend('webgpu', ownFactory, 3);
-    await tf.setBackend('webgpu');
-  });
 }
 
 /** With lane groups on devices whose SIMD groups have so many lanes. */
@@ -551,7 +536,7 @@ describeOnBackends(
       const choose = (gpu: GPUDevice) => chooseGroupTile(gpu, 'forward', work, () => 0);
       expect(choose(device(32, []))).toBeUndefined();
       expect(choose(device(16, ['subgroups']))).toBeUndefined();
-      expect(choose(device(32, ['subgroups']))).toEqual({lanes: 4, threads: 128, rows: 128, columns: 32, unrolled: 8});
+      expect(choose(device(32, ['subgroups']))).toEqual({lanes: 4, threads: 128, rows: 128, columns: 32, unrolled: 16});
     });
 
     it('gives a lane no more of a row than its registers hold, and a small problem smaller workgroups', () => {

@@ -76,7 +76,6 @@ const badCalls: Record<string, BadCall> = {
   'dropout rate 1': option({dropout: {rate: 1, seed: 0}}, 'dropout.rate must be at least 0 and below 1, got 1.'),
   'dropout seed': option({dropout: {rate: 0.5, seed: 0.5}}, 'dropout.seed must be an integer, got 0.5.'),
   'unknown order': option({order: 'SBHD'}, "order must be 'BHSD' or 'BSHD', got 'SBHD'."),
-  'precision fast': option({precision: 'fast'}, "precision 'fast' does not exist yet; use 'highest'."),
   'unknown precision': option({precision: 'low'}, "precision must be 'highest' or 'fast', got 'low'."),
   'unknown option': option(
     {isCausal: true},

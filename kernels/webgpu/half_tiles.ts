@@ -1,0 +1,90 @@
+/**
+ * Which devices take the attention kernels that multiply in float16 (half_matrices_wgsl.ts), and how these cut up the score
+ * matrix there.
+ */
+import type {AttentionVariant} from './attention_wgsl.js';
+import type {GroupedKernel, GroupedWork} from './lane_group_tiles.js';
+
+/** How one workgroup cuts up the score matrix: each of its subgroups has 16 rows. */
+export interface HalfTile {
+  subgroups: number;
+  threads: number;
+  /** Queries, or keys in the kernel that makes dK and dV. */
+  rows: number;
+  /** Keys, or queries in the kernel that makes dK and dV: one matrix of them. */
+  columns: number;
+}
+
+/** Rows, columns and inner elements of a subgroup matrix. */
+export const MATRIX_SIZE = 16;
+/** Lanes of a subgroup: the kernels spread a matrix of scores over so many. */
+export const SUBGROUP_LANES = 32;
+
+export const halfFeatures = ['subgroups', 'shader-f16', 'chromium-experimental-subgroup-matrix'] as const;
+
+/** What a tile is made from: the one place to tune. */
+interface Shape {
+  /** More share the columns that they load, and take more workgroup memory. */
+  mostSubgroups: number;
+  /** Fewer leave parts of a large GPU without work: then workgroups are smaller. */
+  enoughWorkgroups: number;
+}
+
+export const halfShapes: Record<GroupedKernel, Shape> = {
+  forward: {mostSubgroups: 16, enoughWorkgroups: 256},
+  queryGradient: {mostSubgroups: 8, enoughWorkgroups: 256},
+  keyValueGradient: {mostSubgroups: 8, enoughWorkgroups: 256},
+};
+
+/** Both operands of the rows, and the sums, must stay in registers. */
+const MOST_DEPTH = 128;
+
+interface MatrixConfig {
+  M: number;
+  N: number;
+  K: number;
+  componentType: string;
+  resultComponentType: string;
+}
+
+/** Whether the device multiplies float16 matrices of 16 × 16 with float32 sums, in subgroups of 32. */
+export function hasHalfMatrices({features, adapterInfo}: GPUDevice): boolean {
+  const {subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs} = adapterInfo as
+    | (GPUAdapterInfo & {subgroupMatrixConfigs?: Iterable<MatrixConfig>})
+    | {subgroupMinSize?: number; subgroupMaxSize?: number; subgroupMatrixConfigs?: undefined};
+  return (
+    halfFeatures.every((feature) => features.has(feature)) &&
+    Boolean(globalThis.navigator?.gpu?.wgslLanguageFeatures.has('subgroup_id')) &&
+    subgroupMinSize === SUBGROUP_LANES &&
+    subgroupMaxSize === SUBGROUP_LANES &&
+    [...(subgroupMatrixConfigs ?? [])].some(
+      ({M, N, K, componentType, resultComponentType}) =>
+        [M, N, K].every((size) => size === MATRIX_SIZE) && componentType === 'f16' && resultComponentType === 'f32',
+    )
+  );
+}
+
+/** The tile of a kernel; undefined where the head dimension, or so many buffers, are not for it. */
+export function chooseHalfTile(
+  {limits}: GPUDevice,
+  kernel: GroupedKernel,
+  {variant, rows, matrices, blockRows = rows}: GroupedWork,
+  bytesOf: (variant: AttentionVariant, tile: HalfTile) => number,
+): HalfTile | undefined {
+  if (Math.max(variant.depth, variant.valueDepth) > MOST_DEPTH) return undefined;
+  const {mostSubgroups, enoughWorkgroups} = halfShapes[kernel];
+  for (let subgroups = mostSubgroups; subgroups >= 1; subgroups /= 2) {
+    const tile = {
+      subgroups,
+      threads: subgroups * SUBGROUP_LANES,
+      rows: subgroups * MATRIX_SIZE,
+      columns: MATRIX_SIZE,
+    };
+    const fits =
+      bytesOf(variant, tile) <= limits.maxComputeWorkgroupStorageSize &&
+      tile.threads <= Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
+    const feeds = tile.rows <= blockRows && Math.ceil(rows / tile.rows) * matrices >= enoughWorkgroups;
+    if (fits && (feeds || subgroups === 1 || (subgroups <= 4 && tile.rows <= blockRows))) return tile;
+  }
+  return undefined;
+}
