@@ -55,7 +55,7 @@ function columnsOf({depth, valueDepth}: AttentionVariant) {
 
 /** Bytes of workgroup memory that the kernel takes with this tile. */
 export function halfForwardBytes(variant: AttentionVariant, tile: HalfTile): number {
-  return halfBytes(tile, stage, Object.values(columnsOf(variant))) + 4;
+  return halfBytes(tile, stage, Object.values(columnsOf(variant))) + 16;
 }
 
 export function halfForwardShader(variant: AttentionVariant, tile: HalfTile): Shader {
@@ -69,8 +69,8 @@ export function halfForwardShader(variant: AttentionVariant, tile: HalfTile): Sh
   const eachRow = (code: (i: number) => string) => laneRows.map(code).join('\n');
   const body = `
 ${declareHalfMemory(tile, stage, [keys, values])}
-// The number of the last tile with a score that was too large, and 1.
-var<workgroup> exceeded: atomic<u32>;
+// The first: the number of the last tile with a score that was too large, and 1. The others fill 16 bytes.
+var<workgroup> exceeded: array<atomic<u32>, 4>;
 ${(['q', 'k', 'v'] as const).map((name) => loadFunction(variant, name)).join('')}
 ${storeFunction(variant, 'output')}
 ${headFunctions(variant, 'heads')}
@@ -122,12 +122,12 @@ ${entryPoint(
     var share${i} = 0.0;`,
     )}
     if (${laneRows.map((i) => `(largest(s${i}) > reference${i} + ${HEADROOM}.0)`).join(' | ')}) {
-      atomicStore(&exceeded, number + 1u);
+      atomicStore(&exceeded[0], number + 1u);
     }
     // As if none were too large.
     ${eachRow((i) => weigh(variant, i))}
     ${ahead.store('(1u - buffer)')}
-    if (workgroupUniformLoad(&exceeded) == number + 1u) {
+    if (workgroupUniformLoad(&exceeded[0]) == number + 1u) {
       ${eachRow(
         (i) => `
       var largest${i} = max(largest(s${i}), reference${i});

@@ -7,6 +7,9 @@
  * memory too: a subgroup's matrix of float32 scores ("stage"), of which a lane then has, in two rows, a quad of columns;
  * and what it makes of them, float16 again, on its way back into a left matrix ("weights").
  *
+ * Vulkan wants matrices at multiples of 16 bytes, WGSL only that arrays of vec4<f16> begin at multiples of 8, and a driver
+ * believed the former of what was not so. Therefore all that these kernels have in workgroup memory is of whole 16 bytes.
+ *
  * Two tiles of columns take turns in memory, and one more is on its way in registers: with one, every subgroup would wait
  * for the loads of all others twice per tile.
  */
