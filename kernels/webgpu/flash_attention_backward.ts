@@ -8,7 +8,6 @@ import {type AttentionVariant, variantKey} from './attention_wgsl.js';
 import {type BiasShape, biasGradientShader} from './bias_gradient_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
-import {addGradientScales} from './gradient_scale.js';
 import {groupGradientBytes, groupKeyValueGradientShader, groupQueryGradientShader} from './group_gradients_wgsl.js';
 import {
   halfKeyValueGradientBytes,
@@ -36,38 +35,44 @@ interface Backward {
   sizes: AttentionSizes;
   variant: AttentionVariant;
   stats: TensorInfo;
+  /** Of the kernels that multiply in float16, where these take the call. */
+  halfTiles?: HalfTiles;
+}
+
+interface HalfTiles {
+  query: HalfTile;
+  keyValue: HalfTile;
 }
 
 type KernelCall = Parameters<KernelFunc>[0];
 
-function withStats<T>(call: KernelCall, run: (backward: Backward) => T): T {
+/** @param mayRound whether what `run` dispatches are kernels that there are in float16 */
+function withStats<T>(call: KernelCall, run: (backward: Backward) => T, mayRound = false): T {
   const backend = call.backend as WebGPUBackend;
   const inputs = call.inputs as FlashAttentionBackwardInputs;
   const attrs = call.attrs as unknown as FlashAttentionAttrs;
   const sizes = attentionSizes(inputs, attrs.order);
   const variant = attentionVariant(inputs, attrs, sizes);
   const params = attentionParams(inputs, attrs, sizes, {rowTiles: 0, columnTiles: 0});
-  const stats = makeRowStats(backend, inputs, variant, sizes, params);
+  const halfTiles = mayRound ? halfTilesOf(backend, attrs, sizes, variant) : undefined;
+  const stats = makeRowStats(backend, inputs, variant, sizes, params, halfTiles !== undefined);
   try {
-    return run({backend, inputs, attrs, sizes, variant, stats});
+    return run({backend, inputs, attrs, sizes, variant, stats, halfTiles});
   } finally {
     backend.disposeData(stats.dataId);
   }
 }
 
 export const flashAttentionBackward: KernelFunc = (call) =>
-  withStats(call, (backward) => {
-    const halfTiles = halfTilesOf(backward);
-    if (halfTiles) {
-      const {backend, inputs, attrs, sizes, variant, stats} = backward;
-      const params = attentionParams(inputs, attrs, sizes, {rowTiles: 0, columnTiles: 0});
-      addGradientScales(backend, {dOutput: inputs.dOutput, stats}, variant, sizes, params);
-    }
-    return [makeDq(backward, halfTiles?.query), ...makeDkDv(backward, halfTiles?.keyValue)];
-  });
+  withStats(call, (backward) => [makeDq(backward), ...makeDkDv(backward)], true);
 
 /** The tiles of the kernels that multiply in float16, where the call and the device are for both. */
-function halfTilesOf({backend: {device}, attrs, sizes, variant}: Backward) {
+function halfTilesOf(
+  {device}: WebGPUBackend,
+  attrs: FlashAttentionAttrs,
+  sizes: AttentionSizes,
+  variant: AttentionVariant,
+): HalfTiles | undefined {
   if (attrs.precision !== 'fast' || !hasHalfMatrices(device)) return undefined;
   if (keyValuePasses(device, variant).length > 1) return undefined;
   const queryWork = groupedWork(variant, attrs, sizes, 'queries');
@@ -77,8 +82,9 @@ function halfTilesOf({backend: {device}, attrs, sizes, variant}: Backward) {
   return query && keyValue && {query, keyValue};
 }
 
-function makeDq({backend, inputs, attrs, sizes, variant, stats}: Backward, halfTile?: HalfTile): TensorInfo {
-  const {tile, makeShader} = queryGradientOn(backend, variant, attrs, sizes, halfTile);
+function makeDq(backward: Backward): TensorInfo {
+  const {backend, inputs, attrs, sizes, stats, variant} = backward;
+  const {tile, makeShader} = queryGradientOn(backward);
   const rowTiles = Math.ceil(sizes.queries / tile.rows);
   const dq = backend.makeTensorInfo(inputs.q.shape, 'float32');
   dispatch(backend, {
@@ -92,13 +98,8 @@ function makeDq({backend, inputs, attrs, sizes, variant, stats}: Backward, halfT
 }
 
 /** The kernel that a device takes for dQ, and its tile. */
-function queryGradientOn(
-  backend: WebGPUBackend,
-  variant: AttentionVariant,
-  attrs: FlashAttentionAttrs,
-  sizes: AttentionSizes,
-  halfTile: HalfTile | undefined,
-) {
+function queryGradientOn({backend, variant, attrs, sizes, halfTiles}: Backward) {
+  const halfTile = halfTiles?.query;
   if (halfTile) return {tile: halfTile, makeShader: () => halfQueryGradientShader(variant, halfTile)};
   const groupTile = groupTileOf(backend, 'queryGradient', variant, attrs, sizes);
   if (groupTile) return {tile: groupTile, makeShader: () => groupQueryGradientShader(variant, groupTile)};
@@ -106,11 +107,9 @@ function queryGradientOn(
   return {tile, makeShader: () => queryGradientShader(variant, tile)};
 }
 
-function makeDkDv(
-  {backend, inputs, attrs, sizes, variant, stats}: Backward,
-  halfTile?: HalfTile,
-): [TensorInfo, TensorInfo] {
-  const {tile, makeShader} = keyValueGradientOn(backend, variant, attrs, sizes, halfTile);
+function makeDkDv(backward: Backward): [TensorInfo, TensorInfo] {
+  const {backend, inputs, attrs, sizes, variant, stats} = backward;
+  const {tile, makeShader} = keyValueGradientOn(backward);
   const rowTiles = Math.ceil(sizes.keys / tile.rows);
   const dk = backend.makeTensorInfo(inputs.k.shape, 'float32');
   const dv = backend.makeTensorInfo(inputs.v.shape, 'float32');
@@ -127,13 +126,11 @@ function makeDkDv(
 }
 
 /** The same for dK and dV; float16 needs both at once. */
-function keyValueGradientOn(
-  backend: WebGPUBackend,
-  variant: AttentionVariant,
-  attrs: FlashAttentionAttrs,
-  sizes: AttentionSizes,
-  halfTile: HalfTile | undefined,
-): {tile: TileArea; makeShader: (outputs: KeyValueOutputs) => Shader} {
+function keyValueGradientOn({backend, variant, attrs, sizes, halfTiles}: Backward): {
+  tile: TileArea;
+  makeShader: (outputs: KeyValueOutputs) => Shader;
+} {
+  const halfTile = halfTiles?.keyValue;
   if (halfTile) return {tile: halfTile, makeShader: () => halfKeyValueGradientShader(variant, halfTile)};
   const groupTile = groupTileOf(backend, 'keyValueGradient', variant, attrs, sizes);
   if (groupTile) {

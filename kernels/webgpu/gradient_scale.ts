@@ -1,6 +1,6 @@
 /**
  * Of each head, the power of two that brings the largest element of dOutput near 1, for kernels that multiply it in float16:
- * whose smallest number is 2⁻²⁴, and gradients are often smaller. It goes to the head's entry in `stats` (row_stats.ts).
+ * whose smallest number is 2⁻²⁴, and gradients are often smaller.
  */
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import type {TensorInfo} from '@tensorflow/tfjs-core';
@@ -20,31 +20,38 @@ import {entryPoint, type Shader} from './shader.js';
 
 const THREADS = 256;
 
-export function addGradientScales(
+/** Makes the scales, a tensor [B, H]. The caller disposes it. */
+export function makeGradientScales(
   backend: WebGPUBackend,
-  {dOutput, stats}: {dOutput: TensorInfo; stats: TensorInfo},
+  {dOutput, heads}: {dOutput: TensorInfo; heads?: TensorInfo},
   variant: AttentionVariant,
-  {batch, heads}: AttentionSizes,
+  sizes: AttentionSizes,
   params: ArrayBuffer,
-): void {
+): TensorInfo {
+  const gradientScales = backend.makeTensorInfo([sizes.batch, sizes.heads], 'float32');
   dispatch(backend, {
-    key: `attention gradient scale ${variantKey(variant)}`,
-    makeShader: () => gradientScaleShader(variant),
-    tensors: {dOutput, stats},
+    key: `attention gradient scales ${variantKey(variant)}`,
+    makeShader: () => gradientScalesShader(variant),
+    tensors: {dOutput, heads, gradientScales},
     uniforms: params,
-    workgroups: batch * heads,
+    workgroups: sizes.batch * sizes.heads,
   });
+  return gradientScales;
 }
 
-function gradientScaleShader(variant: AttentionVariant): Shader {
+function gradientScalesShader(variant: AttentionVariant): Shader {
   const quads = Math.ceil(variant.valueDepth / 4);
   return attentionShader(
-    [operandBinding(variant, 'dOutput', 'read'), {name: 'stats', access: 'read_write', element: 'vec4f'}],
+    [
+      operandBinding(variant, 'dOutput', 'read'),
+      ...(variant.headTable ? [{name: 'heads', access: 'read', element: 'vec4f'} as const] : []),
+      {name: 'gradientScales', access: 'read_write', element: 'f32'},
+    ],
     `
 ${declareShares(THREADS, 'f32')}
 ${reductionFunction({name: 'largestOfAll', type: 'f32', count: THREADS, combine: maximum})}
 ${loadFunction(variant, 'dOutput')}
-${headFunctions(variant, 'stats')}
+${headFunctions(variant, 'heads')}
 // 1 for 0, and for what is no number or has no reciprocal.
 fn scaleFor(largest: f32) -> f32 {
   let exponent = bitcast<u32>(largest) >> 23u;
@@ -62,7 +69,7 @@ ${entryPoint(
     largest = max(largest, abs(load_dOutput(base, rows, item / ${quads}u, item % ${quads}u)));
   }
   let ofHead = largestOfAll(localIndex, max(max(largest.x, largest.y), max(largest.z, largest.w)));
-  if (localIndex == 0u) { stats[workgroup].w = scaleFor(ofHead); }`,
+  if (localIndex == 0u) { gradientScales[workgroup] = scaleFor(ofHead); }`,
 )}`,
   );
 }

@@ -62,8 +62,8 @@ export function halfForwardShader(variant: AttentionVariant, tile: HalfTile): Sh
   const {depth, valueDepth} = variant;
   const {keys, values} = columnsOf(variant);
   const ahead = new ColumnsAhead(tile, [
-    {columns: keys, source: operandSource('k', 'kBase', 'keyLimit')},
-    {columns: values, source: operandSource('v', 'vBase', 'keyLimit')},
+    {columns: keys, operand: 'k', limit: 'keyLimit'},
+    {columns: values, operand: 'v', limit: 'keyLimit'},
   ]);
   const tiles = numberedTiles(variant, tile, 'rowStart', ['u32(seen.x)', 'u32(max(seen.y, 0))']);
   const eachRow = (code: (i: number) => string) => laneRows.map(code).join('\n');

@@ -108,8 +108,8 @@ export function halfQueryGradientShader(variant: AttentionVariant, tile: HalfTil
   const {depth, valueDepth} = variant;
   const columns = columnsOf(variant);
   const ahead = new ColumnsAhead(tile, [
-    {columns: columns.score, source: operandSource('k', 'kBase', 'keyLimit')},
-    {columns: columns.value, source: operandSource('v', 'vBase', 'keyLimit')},
+    {columns: columns.score, operand: 'k', limit: 'keyLimit'},
+    {columns: columns.value, operand: 'v', limit: 'keyLimit'},
   ]);
   const tiles = numberedTiles(variant, tile, 'rowStart', ['u32(seen.x)', 'u32(max(seen.y, 0))']);
   const body = `
@@ -179,8 +179,8 @@ export function halfKeyValueGradientShader(variant: AttentionVariant, tile: Half
   const {depth, valueDepth} = variant;
   const columns = columnsOf(variant);
   const loaded: HalfOperand[] = [
-    {columns: columns.score, source: operandSource('q', 'qBase', 'queryLimit')},
-    {columns: columns.value, source: scaledGradient},
+    {columns: columns.score, operand: 'q', limit: 'queryLimit'},
+    {columns: columns.value, operand: 'dOutput', limit: 'queryLimit', factor: 'gradientScale'},
   ];
   const ahead = new ColumnsAhead(tile, loaded);
   const tiles = numberedTiles(variant, tile, 'rowStart', ['u32(seen.x)', 'u32(max(seen.y, 0))']);

@@ -211,10 +211,13 @@ export function storeHalfRows(
   });
 }
 
-/** Column operands of a tile, and where each comes from: a source that loads quads of `row`s. */
+/** Column operands of a tile, and where each comes from: rows of an operand of attention, up to a limit. */
 export interface HalfOperand {
   columns: HalfColumns;
-  source: Source;
+  operand: Operand;
+  limit: string;
+  /** WGSL of what each element is multiplied with. */
+  factor?: string;
 }
 
 const itemsOf = ({depth}: HalfColumns) => (MATRIX_SIZE * matricesOf(depth) * MATRIX_SIZE) / 4;
@@ -230,13 +233,30 @@ export class ColumnsAhead {
     return this.each((operand, n) => `var ${operand.columns.name}Ahead${n} = vec4f();`);
   }
 
-  /** The tile that begins at `columnStart` into registers. */
+  /** The tile that begins at `columnStart` into registers. What lies inside needs fewer instructions. */
   load(columnStart: string): string {
-    return this.each(({columns, source}, n) => {
+    const isWhole = this.operands.map(({limit}) => `(aheadStart + ${MATRIX_SIZE}u <= ${limit})`);
+    return `{
+      let aheadStart = ${columnStart};
+      if (${isWhole.join(' & ')}) {
+        ${this.loads(true)}
+      } else {
+        ${this.loads(false)}
+      }
+    }`;
+  }
+
+  private loads(inside: boolean): string {
+    return this.each(({columns, operand, limit, factor}, n) => {
       const quads = (matricesOf(columns.depth) * MATRIX_SIZE) / 4;
       const item = this.item(n);
-      const load = source.load(`${columnStart} + ${item} / ${quads}u`, `${item} % ${quads}u`);
-      return this.ifItem(columns, n, `${columns.name}Ahead${n} = ${load};`);
+      const [row, quad] = [`aheadStart + ${item} / ${quads}u`, `${item} % ${quads}u`];
+      const base = `${operand}Base`;
+      const canSkip = inside && columns.depth % MATRIX_SIZE === 0;
+      const load = canSkip
+        ? `loadInside_${operand}(${base}, ${row}, ${quad})`
+        : `load_${operand}(${base}, ${limit}, ${row}, ${quad})`;
+      return this.ifItem(columns, n, `${columns.name}Ahead${n} = ${factor ? `${factor} * ` : ''}${load};`);
     });
   }
 

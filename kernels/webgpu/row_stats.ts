@@ -1,8 +1,10 @@
 /**
  * What the backward kernels need to know of each query row, in one buffer `stats` of vec4f:
  *
- * - entry n: (slope, query length, key length, 0) of head n, the head table of head_table.ts;
- * - entry B·H + row: (reference as a score, 1 / sum, delta, dLse), with delta = Σ dOutput·output − dLse.
+ * - entry n: (slope, query length, key length, scale) of head n: the head table of head_table.ts, and what dOutput is
+ *   multiplied with before it is rounded to float16 (gradient_scale.ts), or 0 where it is not;
+ * - entry B·H + row: (reference as a score, 1 / sum, delta, dLse), with delta = Σ dOutput·output − dLse, of the rounded
+ *   dOutput where it is: dOutput·vᵀ − delta would otherwise be off by the rounding of all of the row.
  *
  * Gradients share a binding this way because they come close to the 8 storage buffers of the default limits. A row that
  * saw no key gets a reference so high that every probability recomputed from it is 0.
@@ -23,6 +25,7 @@ import {
 } from './attention_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
+import {makeGradientScales} from './gradient_scale.js';
 import {makeHeadTable} from './head_table.js';
 import {entryPoint, type Shader} from './shader.js';
 
@@ -31,13 +34,17 @@ const THREADS = 64;
 /** The entry of rows that saw nothing. */
 const UNSEEN = 'vec4f(1e37, 1.0, 0.0, 0.0)';
 
-/** Makes the buffer, a tensor [B·H + B·H·Sq, 4]. The caller disposes it. */
+/**
+ * Makes the buffer, a tensor [B·H + B·H·Sq, 4]. The caller disposes it.
+ * @param roundsGradient whether the kernels that read it round dOutput to float16
+ */
 export function makeRowStats(
   backend: WebGPUBackend,
   inputs: FlashAttentionBackwardInputs,
   variant: AttentionVariant,
   sizes: AttentionSizes,
   params: ArrayBuffer,
+  roundsGradient: boolean,
 ): TensorInfo {
   const heads = sizes.batch * sizes.heads;
   const rows = heads * sizes.queries;
@@ -47,14 +54,17 @@ export function makeRowStats(
   const stats = backend.makeTensorInfo(shape, 'float32');
   const {output, dOutput, softmaxStats, dSoftmaxStats} = inputs;
   const hasDLse = dSoftmaxStats !== undefined;
+  const gradientScales = roundsGradient
+    ? makeGradientScales(backend, {dOutput, heads: table}, variant, sizes, params)
+    : undefined;
   dispatch(backend, {
-    key: `attention row stats ${variantKey(variant)} ${hasDLse}`,
-    makeShader: () => rowStatsShader(variant, hasDLse),
-    tensors: {output, dOutput, softmaxStats, dSoftmaxStats, heads: table, stats},
+    key: `attention row stats ${variantKey(variant)} ${hasDLse} ${roundsGradient}`,
+    makeShader: () => rowStatsShader(variant, hasDLse, roundsGradient),
+    tensors: {output, dOutput, softmaxStats, dSoftmaxStats, gradientScales, heads: table, stats},
     uniforms: params,
     workgroups: Math.ceil(rows / THREADS),
   });
-  if (table) backend.disposeData(table.dataId);
+  for (const made of [table, gradientScales]) if (made) backend.disposeData(made.dataId);
   return stats;
 }
 
@@ -65,7 +75,7 @@ fn statsOf(head: Head, query: u32) -> vec4f {
   return stats[params.batch * params.heads + head.index * params.queries + query];
 }`;
 
-function rowStatsShader(variant: AttentionVariant, hasDLse: boolean): Shader {
+function rowStatsShader(variant: AttentionVariant, hasDLse: boolean, roundsGradient: boolean): Shader {
   const quads = Math.ceil(variant.valueDepth / 4);
   return attentionShader(
     [
@@ -73,6 +83,7 @@ function rowStatsShader(variant: AttentionVariant, hasDLse: boolean): Shader {
       operandBinding(variant, 'dOutput', 'read'),
       {name: 'softmaxStats', access: 'read', element: 'vec2f'},
       ...(hasDLse ? [{name: 'dSoftmaxStats', access: 'read', element: 'vec2f'} as const] : []),
+      ...(roundsGradient ? [{name: 'gradientScales', access: 'read', element: 'f32'} as const] : []),
       ...(variant.headTable ? [{name: 'heads', access: 'read', element: 'vec4f'} as const] : []),
       {name: 'stats', access: 'read_write', element: 'vec4f'},
     ],
@@ -89,14 +100,16 @@ ${entryPoint(
   let query = row % params.queries;
   let headIndex = row / params.queries;
   let head = makeHead(headIndex / params.heads, headIndex % params.heads);
+  let gradientScale = ${roundsGradient ? 'gradientScales[headIndex]' : '0.0'};
   if (query == 0u) {
-    stats[headIndex] = vec4f(head.slope, f32(head.queryLength), f32(head.keyLength), 0.0);
+    stats[headIndex] = vec4f(head.slope, f32(head.queryLength), f32(head.keyLength), gradientScale);
   }
   let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
   // Four short sums round less than one long one.
   var sums = vec4f();
   for (var quad = 0u; quad < ${quads}u; quad++) {
-    sums += load_output(oBase, params.queries, query, quad) * load_dOutput(oBase, params.queries, query, quad);
+    let gradient = load_dOutput(oBase, params.queries, query, quad);
+    sums += load_output(oBase, params.queries, query, quad) * ${roundsGradient ? 'quantizeToF16(gradientScale * gradient) / gradientScale' : 'gradient'};
   }
   let dLse = ${hasDLse ? 'dSoftmaxStats[row].x' : '0.0'};
   let delta = dot(sums, vec4f(1.0)) - dLse;
