@@ -105,14 +105,14 @@ const everyOption: AttentionCase = {
   scale: 0.3,
 };
 
+/**
+ * Options that are uniforms of the WebGPU shaders: these cases share two variants, without and with a head table, and
+ * {@link everyOption} has one of its own.
+ */
 const options: AttentionCase[] = [
-  {...small, Dv: 40},
-  {...small, D: 24, Dv: 7},
   {...small, H: 6, Hk: 2, causal: true},
   {...small, H: 6, Hk: 1},
-  {...small, H: 6, Hk: 2, order: 'BSHD', causal: true, Dv: 20},
   {...small, B: 1, rank3: true, causal: true},
-  {...small, B: 1, rank3: true, order: 'BSHD', bias: 'HQK'},
   {...small, scale: 0.5},
   {...small, scale: 0},
   {...small, window: [5, 3]},
@@ -121,10 +121,110 @@ const options: AttentionCase[] = [
   {...small, window: [9, 9], causal: true},
   {...small, Sq: 53, Sk: 37, causal: true},
   {...small, Sq: 53, Sk: 37, window: [0, 0]},
-  {...small, softcap: 50, gain: [50, 1, 1]},
-  {...small, softcap: 3, causal: true},
   {...small, alibi: 'H', causal: true},
   {...small, alibi: 'BH'},
+  {...small, queryLengths: [37, 11], keyLengths: [53, 20]},
+  {...small, queryLengths: [0, 37], keyLengths: [10, 0]},
+  {...small, keyLengths: [1, 53], causal: true},
+  {...small, queryLengths: [20, 5], causal: true},
+  everyOption,
+];
+
+const middle = {...base, Sq: 33, Sk: 65};
+const denseColumns: LayoutCase = {blockSize: [8, 16], density: 0.5};
+
+/**
+ * What WebGPU compiles shaders for: order, bias, mask, head table (slopes or lengths), softcap, dropout, layout. With the
+ * variants of {@link options} and {@link everyOption} under a layout, any three of the seven occur in all eight
+ * combinations. Each variant has a depth of its own, and each layout a block size: larger and smaller than the kernels'
+ * tiles, and such that tiles cut through blocks. Several cases of a variant differ in what is not compiled, but for the
+ * gradient of the bias, whose kernel depends on the axes that share it.
+ */
+const variants: AttentionCase[] = [
+  // order, dropout, layout
+  {
+    ...small,
+    H: 6,
+    order: 'BSHD',
+    causal: true,
+    Dv: 20,
+    dropout: {rate: 0.5, seed: 4294967295},
+    layout: {blockSize: [16, 16], density: 0.4, perHead: true},
+  },
+  {...small, order: 'BSHD', Dv: 20, dropout: {rate: 0.17, seed: 42}, layout: {blockSize: [16, 16], density: 0}},
+  // mask, softcap, dropout
+  {
+    ...middle,
+    D: 256,
+    Dv: 256,
+    mask: 'BHQK',
+    softcap: 50,
+    gain: [50, 1, 1],
+    causal: true,
+    dropout: {rate: 0.17, seed: 42},
+  },
+  // mask, head table, layout
+  {...small, mask: 'QK', keyLengths: [53, 20], causal: true, layout: {blockSize: [7, 9], density: 0.3, perHead: true}},
+  // bias, head table, dropout
+  {...small, D: 1, Dv: 1, bias: 'BHQK', keyLengths: [53, 20], dropout: {rate: 0.17, seed: 42}},
+  {...small, D: 1, Dv: 1, bias: 'K', keyLengths: [53, 20], causal: true, dropout: {rate: 0.17, seed: 42}},
+  // order, bias, softcap
+  {...small, B: 1, rank3: true, order: 'BSHD', D: 24, Dv: 7, bias: 'HQK', softcap: 3, causal: true},
+  {...small, order: 'BSHD', D: 24, Dv: 7, bias: 'BK', softcap: 3},
+  // order, head table, softcap, layout
+  {
+    ...small,
+    Sq: 150,
+    Sk: 140,
+    D: 128,
+    Dv: 128,
+    order: 'BSHD',
+    queryLengths: [150, 70],
+    softcap: 5,
+    layout: {blockSize: [64, 64], density: 0.5},
+  },
+  // order, mask, head table, dropout
+  {
+    ...middle,
+    B: 2,
+    H: 4,
+    D: 64,
+    Dv: 64,
+    order: 'BSHD',
+    mask: 'BK',
+    queryLengths: [33, 11],
+    dropout: {rate: 0.5, seed: 4294967295},
+    causal: true,
+  },
+  // order, bias, mask, layout
+  {...small, order: 'BSHD', D: 59, Dv: 59, bias: 'QK', mask: 'H', causal: true, layout: denseColumns},
+  {...small, order: 'BSHD', D: 59, Dv: 59, bias: 'HQK', mask: 'BK', layout: denseColumns},
+  // bias, softcap, dropout, layout
+  {
+    ...small,
+    Sq: 130,
+    Sk: 260,
+    Dv: 40,
+    causal: true,
+    bias: 'HQ',
+    softcap: 5,
+    dropout: {rate: 0.17, seed: 42},
+    layout: {blockSize: [32, 64], density: 0.5},
+  },
+  // bias, mask, head table, softcap
+  {...small, D: 40, Dv: 40, bias: '', mask: 'BK', softcap: 5, queryLengths: [20, 5]},
+  {...small, D: 40, Dv: 40, bias: 'BH', mask: 'QK', softcap: 5, keyLengths: [1, 53], causal: true},
+  {...everyOption, layout: {blockSize: [8, 8], density: 0.6, perHead: true}},
+];
+
+/** One feature at a time. */
+const moreOptions: AttentionCase[] = [
+  {...small, Dv: 40},
+  {...small, D: 24, Dv: 7},
+  {...small, H: 6, Hk: 2, order: 'BSHD', causal: true, Dv: 20},
+  {...small, B: 1, rank3: true, order: 'BSHD', bias: 'HQK'},
+  {...small, softcap: 50, gain: [50, 1, 1]},
+  {...small, softcap: 3, causal: true},
   {...small, bias: 'BHQK'},
   {...small, bias: 'HQK', causal: true},
   {...small, bias: 'QK'},
@@ -138,13 +238,8 @@ const options: AttentionCase[] = [
   {...small, mask: 'BK'},
   {...small, mask: 'H'},
   {...small, bias: 'HQK', mask: 'BK', softcap: 5},
-  {...small, queryLengths: [37, 11], keyLengths: [53, 20]},
-  {...small, queryLengths: [0, 37], keyLengths: [10, 0]},
-  {...small, keyLengths: [1, 53], causal: true},
-  {...small, queryLengths: [20, 5], causal: true},
   {...small, dropout: {rate: 0.17, seed: 42}},
   {...small, dropout: {rate: 0.5, seed: 4294967295}, causal: true, H: 4, Hk: 2},
-  everyOption,
 ];
 
 /**
@@ -152,9 +247,39 @@ const options: AttentionCase[] = [
  * several heads side by side. The shaders of their gradients are those of cases above.
  */
 const fewQueries: AttentionCase[] = [
-  {...base, H: 1, Hk: 1, Sq: 1, Sk: 4200, D: 64, Dv: 64},
+  {
+    ...base,
+    H: 1,
+    Hk: 1,
+    Sq: 1,
+    Sk: 4200,
+    D: 64,
+    Dv: 64,
+    order: 'BSHD',
+    mask: 'K',
+    keyLengths: [4100],
+    dropout: {rate: 0.17, seed: 42},
+  },
   {...base, B: 2, H: 6, Sq: 2, Sk: 777, causal: true, keyLengths: [777, 3]},
   {...everyOption, Sq: 5, Sk: 790, window: [600, 6], queryLengths: [3, 5], keyLengths: [790, 533]},
+  {
+    ...base,
+    H: 4,
+    Sq: 16,
+    Sk: 1030,
+    D: 40,
+    Dv: 40,
+    bias: 'K',
+    mask: 'HQK',
+    softcap: 5,
+    keyLengths: [1000],
+    causal: true,
+    window: [700, 0],
+  },
+];
+/** With few features, and so with a shader of their own. */
+const fewFeatures: AttentionCase[] = [
+  {...base, H: 1, Hk: 1, Sq: 1, Sk: 4200, D: 64, Dv: 64},
   {...base, H: 4, Sq: 16, Sk: 1030, mask: 'HQK', causal: true, window: [700, 0]},
 ];
 const moreFewQueries = [1, 2, 5, 16].flatMap((Sq) =>
@@ -212,7 +337,7 @@ const combinations = [
   ),
 );
 
-/** Layouts with blocks larger and smaller than the kernels' tiles, and such that tiles cut through them. */
+/** One feature at a time, one block for all, and a bias of its own shape. */
 const layouts: AttentionCase[] = [
   {...small, layout: {blockSize: [16, 16], density: 0.4}},
   {...small, Sq: 150, Sk: 140, layout: {blockSize: [64, 64], density: 0.5}},
@@ -221,11 +346,6 @@ const layouts: AttentionCase[] = [
   {...small, layout: {blockSize: [7, 9], density: 0.5}, causal: true},
   {...small, layout: {blockSize: [16, 16], density: 0}},
   {...small, bias: 'HQK', mask: 'BK', layout: {blockSize: [8, 16], density: 0.5}},
-  {...everyOption, layout: {blockSize: [8, 8], density: 0.6, perHead: true}},
-];
-
-/** One block for all, and a bias of its own shape. */
-const moreLayouts: AttentionCase[] = [
   {...small, layout: {blockSize: [128, 128], density: 1}},
   {...small, bias: 'K', alibi: 'BH', layout: {blockSize: [16, 8], density: 0.5, perHead: true}},
 ];
@@ -251,13 +371,22 @@ const layoutsOfAllSizes = [
 /** A sample of the grid, or all of it in a full run. */
 export const attentionCases: AttentionCase[] = [
   ...shapes,
-  ...depths,
   ...options,
+  ...variants,
   ...fewQueries,
   ...overflow,
-  ...layouts,
   ...(FULL_GRID
-    ? [...moreShapes, ...moreDepths, ...moreFewQueries, ...combinations, ...moreLayouts, ...layoutsOfAllSizes]
+    ? [
+        ...moreShapes,
+        ...depths,
+        ...moreDepths,
+        ...moreOptions,
+        ...fewFeatures,
+        ...moreFewQueries,
+        ...combinations,
+        ...layouts,
+        ...layoutsOfAllSizes,
+      ]
     : []),
 ];
 

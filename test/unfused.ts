@@ -9,9 +9,18 @@ import type {AttentionCase} from './attention_cases.js';
 import {type HostInputs, type HostTensor, layoutOf, toTensor} from './attention_inputs.js';
 import {type AttentionResult, type DifferentiableTensors, resultOf} from './weighted_gradients.js';
 
+const SIZES_AS_UNIFORMS = 'WEBGL_USE_SHAPES_UNIFORMS';
+
 /** The results of {@link attention}, and their gradients, on the active backend. */
-export function unfusedAttention(attentionCase: AttentionCase, inputs: HostInputs): Promise<AttentionResult> {
-  return resultOf(inputs, (tensors) => attention(attentionCase, inputs, tensors));
+export async function unfusedAttention(attentionCase: AttentionCase, inputs: HostInputs): Promise<AttentionResult> {
+  // Else tfjs compiles the programs of its WebGL ops anew for all sizes.
+  const usesUniforms = tf.env().getBool(SIZES_AS_UNIFORMS);
+  tf.env().set(SIZES_AS_UNIFORMS, true);
+  try {
+    return await resultOf(inputs, (tensors) => attention(attentionCase, inputs, tensors));
+  } finally {
+    tf.env().set(SIZES_AS_UNIFORMS, usesUniforms);
+  }
 }
 
 function attention(attentionCase: AttentionCase, inputs: HostInputs, tensors: DifferentiableTensors) {
