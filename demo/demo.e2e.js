@@ -26,6 +26,7 @@ const cases = {
   'opens with the pretrained GPT, and writes': writesWithPretrained,
   'fine-tunes on WebGPU, is resumed after a reload, saved and restored': (open) => fineTunes(open, 'WebGPU'),
   'fine-tunes on WebGL, is resumed after a reload, saved and restored': (open) => fineTunes(open, 'WebGL'),
+  'keeps a training from its first step on, and resumes it after a reload in its midst': resumesInterrupted,
   'trains every kind of attention and MLP': trainsEveryKind,
   'fine-tunes by LoRA, and goes on from that with all weights': trainsLora,
   'compares flash and standard attention, and marks where standard fails': compares,
@@ -183,6 +184,24 @@ async function writesAs(page, expected) {
   await button(page, 'Write').click();
   await atRest(page);
   assert.equal(await textOf(page, 'sample-now'), expected);
+}
+
+async function resumesInterrupted(open) {
+  const page = await open();
+  await chooseTiny(page, {backend: 'WebGPU', steps: 1000});
+  await button(page, 'Start').click();
+  // Long before the second copy is due.
+  await reachStep(page, 2);
+  await page.reload();
+  await ready(page);
+  await said(page, 'status', /kept after \d+ steps?. Resume goes on/);
+  const kept = await figure(page, 'step');
+  assert.ok(kept >= 1, `kept after ${kept} steps`);
+  await button(page, 'Resume').click();
+  await reachStep(page, kept + 2);
+  await button(page, 'Stop').click();
+  await said(page, 'status', /^Stopped after \d+ steps/);
+  await noProblem(page);
 }
 
 async function trainsEveryKind(open) {

@@ -4,7 +4,7 @@ import type {LayersModel} from '../src/tf.js';
 import {backendLabels, memoryMeter, offerOfBrowser, startBackend} from './backend.js';
 import {showComparison} from './comparison_view.js';
 import {letDropFill, onClick, onFiles} from './controls.js';
-import {element, formatBytes, formatCount, show} from './dom.js';
+import {element, formatBytes, formatCount, formatSteps, show} from './dom.js';
 import {type ModelFiles, sizesOf, trainedVariables, withModel} from './language_model.js';
 import {chosenModel, newSizes} from './model_source.js';
 import {Problem, sentenceFor} from './problem.js';
@@ -206,7 +206,7 @@ async function train(begun: SavedRun): Promise<void> {
   });
   const end = progress.step < settings.steps ? 'Stopped' : 'Done';
   const kept = isInBrowser ? 'The model is kept in this browser.' : 'Download the model before you leave the page.';
-  runView.say(`${end} after ${formatCount(progress.step)} steps. ${kept}`);
+  runView.say(`${end} after ${formatSteps(progress.step)}. ${kept}`);
 }
 
 async function keep(begun: SavedRun, {artifacts, optimizer}: Snapshot, progress: SavedRun['progress']): Promise<void> {
@@ -215,10 +215,10 @@ async function keep(begun: SavedRun, {artifacts, optimizer}: Snapshot, progress:
   try {
     await keepRun('latest', run);
     isInBrowser = true;
-    if (state === 'paused') runView.say(`Paused after ${formatCount(progress.step)} steps, and kept in this browser.`);
+    if (state === 'paused') runView.say(`Paused after ${formatSteps(progress.step)}, and kept in this browser.`);
   } catch (error) {
     isInBrowser = false;
-    if (state === 'paused') runView.say(`Paused after ${formatCount(progress.step)} steps.`);
+    if (state === 'paused') runView.say(`Paused after ${formatSteps(progress.step)}.`);
     runView.showProblem(sentenceFor(error));
   }
 }
@@ -330,7 +330,7 @@ async function save(): Promise<void> {
   try {
     await keepRun('saved', run);
     element('restore', HTMLButtonElement).disabled = false;
-    show('keep-status', `Saved after ${formatCount(run.progress.step)} steps.`);
+    show('keep-status', `Saved after ${formatSteps(run.progress.step)}.`);
   } catch (error) {
     runView.showProblem(sentenceFor(error));
   }
@@ -350,7 +350,7 @@ async function take(read: () => Promise<SavedRun | undefined>): Promise<void> {
     const found = await read();
     if (!found) throw new Problem('No model is saved in this browser.');
     showRun(found);
-    show('keep-status', `Restored “${found.model.name}” after ${formatCount(found.progress.step)} steps.`);
+    show('keep-status', `Restored “${found.model.name}” after ${formatSteps(found.progress.step)}.`);
   });
 }
 

@@ -65,8 +65,9 @@ const SECONDS_PER_SAMPLE = 30;
 const SAMPLE_SECONDS = 8;
 /** How many times the held-out loss is measured. */
 const HELD_OUT_TIMES = 10;
+/** Seconds of training between two copies, the most that an interruption can lose; the page says so too. */
 const SECONDS_PER_COPY = 20;
-/** How much longer training goes on than the last copy took. */
+/** How much longer training goes on than the last copy took, where that is more. */
 const COPY_SHARE = 20;
 /** How much the latest step counts in the time per step that is shown. */
 const SPEED_MEMORY = 0.1;
@@ -82,6 +83,7 @@ export class Training {
   private secondsPerStep = 0;
   private stepsTimed = 0;
   private copyWanted = false;
+  /** The first copy is due after the first step. */
   private nextCopy = 0;
   private nextSample = 0;
 
@@ -109,7 +111,6 @@ export class Training {
     try {
       if (state) await this.restoreOptimizer(state);
       if (progress.step === 0) await this.begin();
-      this.nextCopy = performance.now() + SECONDS_PER_COPY * 1000;
       this.nextSample = performance.now() + SECONDS_PER_SAMPLE * 1000;
       while (progress.step < this.settings.steps && !this.stopped) {
         await this.takeStep();
