@@ -32,6 +32,7 @@ const cases = {
   'compares flash and standard attention, and marks where standard fails': compares,
   'fine-tunes a GPT-2 checkpoint from files': trainsGpt2,
   'keeps memory level while it trains, and frees it': keepsMemoryLevel,
+  'refuses fields that are left empty': refusesEmptyFields,
   'refuses files that are no text, empty or too short': refusesTexts,
   'refuses files that are no model': refusesModels,
   'says so when there is no WebGPU, and trains on WebGL': fallsBack,
@@ -304,6 +305,36 @@ async function refusesTexts(open) {
   await page.getByLabel('Or paste text').fill('Now there is enough to learn. '.repeat(10));
   await said(page, 'text-name', /^The pasted text, 300 B/);
   await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 2 steps/);
+  await noProblem(page);
+}
+
+async function refusesEmptyFields(open) {
+  const page = await open();
+  await chooseTiny(page, {backend: 'WebGPU', steps: 1});
+  await page.getByLabel('Fine-tuning').selectOption('LoRA: low-rank additions');
+  await page.getByLabel('LoRA rank').fill('');
+  // Full fine-tuning has no rank.
+  await page.getByLabel('Fine-tuning').selectOption('Full: all weights');
+  await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 1 step\./);
+  const done = await textOf(page, 'status');
+  for (const [label, id, value] of [
+    ['Steps', 'steps', '2'],
+    ['Tokens to write', 'sample-length', '6'],
+    ['Context length', 'context', '32'],
+  ]) {
+    await page.getByLabel(label, {exact: true}).fill('');
+    for (const name of ['Resume', 'Write', 'Compare', 'Start']) {
+      await page.locator('h1').click();
+      await button(page, name).click();
+      assert.equal(await page.evaluate(() => document.activeElement?.id), id, `${name} without ${label}`);
+      assert.equal(await page.locator('body').getAttribute('data-state'), 'idle');
+      assert.equal(await textOf(page, 'status'), done);
+    }
+    await page.getByLabel(label, {exact: true}).fill(value);
+  }
+  await button(page, 'Resume').click();
   await said(page, 'status', /^Done after 2 steps/);
   await noProblem(page);
 }

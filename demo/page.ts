@@ -84,10 +84,11 @@ async function busy(next: State, act: () => Promise<void>): Promise<void> {
     runView.say('');
     // What was learnt since the last copy is lost.
     if (training && run) showRun(run);
+  } finally {
+    training = undefined;
+    setState('idle');
+    runView.showMemory();
   }
-  training = undefined;
-  setState('idle');
-  runView.showMemory();
 }
 
 function setState(next: State): void {
@@ -160,6 +161,7 @@ async function start(): Promise<void> {
 }
 
 async function resume(kept: SavedRun): Promise<void> {
+  if (!settingsForm.check()) return;
   await busy('preparing', async () => {
     const {steps, learningRate, prompt, sampleLength, backend} = settingsForm.read();
     if (steps <= kept.progress.step) {
@@ -269,6 +271,7 @@ function modelOf(settings: Settings): Promise<ModelFiles> {
 }
 
 async function write(): Promise<void> {
+  if (!settingsForm.check()) return;
   await busy('writing', async () => {
     const settings = settingsForm.read();
     // Once it has been trained, the chosen model is the trained one.
@@ -318,7 +321,7 @@ async function showKept(): Promise<void> {
     const {step} = latest.progress;
     const isDone = step >= latest.settings.steps;
     const next = isDone ? 'Write with it, or raise Steps and resume.' : 'Resume goes on from there.';
-    runView.say(`A training of this text was kept after ${formatCount(step)} steps. ${next}`);
+    runView.say(`A training of this text was kept after ${formatSteps(step)}. ${next}`);
   } catch (error) {
     runView.showProblem(`The browser keeps nothing for this page, so save by Download. ${sentenceFor(error)}`);
   }
@@ -365,6 +368,7 @@ function exportCsv(): void {
 // Comparing
 
 async function compare(): Promise<void> {
+  if (!settingsForm.check()) return;
   await busy('comparing', async () => {
     const settings = settingsForm.read();
     await startChosen(settings);
