@@ -4,7 +4,7 @@ import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '../src/tf.js';
 import {MemoryMeter} from './memory_meter.js';
-import {outOfMemory, Problem} from './problem.js';
+import {Problem, reasonOfReport} from './problem.js';
 
 export const backendLabels = {webgpu: 'WebGPU', webgl: 'WebGL', cpu: 'CPU'} as const;
 export type BackendName = keyof typeof backendLabels;
@@ -64,10 +64,7 @@ function lost(message: string): Problem {
 
 /** WebGPU does not throw on errors; after one, the numbers that come back mean nothing. */
 function watchWebgpu({device}: WebGPUBackend): void {
-  device.addEventListener('uncapturederror', ({error}) => {
-    const full = error instanceof GPUOutOfMemoryError;
-    listener(new Problem(full ? outOfMemory : `The GPU reported an error: ${error.message}`));
-  });
+  device.addEventListener('uncapturederror', ({error}) => listener(new Problem(reasonOfReport(error))));
 }
 
 function watchWebgl(backend: MathBackendWebGL): void {
@@ -75,6 +72,18 @@ function watchWebgl(backend: MathBackendWebGL): void {
     lostWebgl = backend;
     listener(lost('the browser took the WebGL context away'));
   });
+}
+
+/** Whether WebGL, where that computes, has run out of memory since this was asked last: it tells of that only when asked. */
+export function webglRanOutOfMemory(): boolean {
+  if (tf.getBackend() !== 'webgl') return false;
+  const {gl} = (tf.backend() as MathBackendWebGL).getGPGPUContext();
+  const errors: number[] = [];
+  // Each kind is told once; a lost context says the same for ever on some browsers.
+  for (let error = gl.getError(); error !== gl.NO_ERROR && !errors.includes(error); error = gl.getError()) {
+    errors.push(error);
+  }
+  return errors.includes(gl.OUT_OF_MEMORY);
 }
 
 /** A lost context never comes back; tfjs makes a new one for a new backend. */

@@ -3,10 +3,10 @@ import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import {randomIntegers} from '../bench/page/random_values.js';
 import * as tf from '../src/tf.js';
-import {type BackendName, memoryMeter} from './backend.js';
+import {type BackendName, memoryMeter, webglRanOutOfMemory} from './backend.js';
 import {formatBytes, pageTurn} from './dom.js';
 import {trainedVariables} from './language_model.js';
-import {outOfMemory, reasonOf} from './problem.js';
+import {outOfMemory, reasonOf, reasonOfReport} from './problem.js';
 
 export interface ComparedSizes {
   layers: number;
@@ -117,11 +117,13 @@ function scoresDoNotFit(context: number, heads: number, backend: BackendName): s
   return undefined;
 }
 
-/** Catches what WebGPU reports while it is open, which then does not count as a failure of the page. */
+/** Catches what the GPU reports while it is open, which then does not count as a failure of the page. */
 class ErrorScopes {
   private readonly device: GPUDevice | undefined;
 
   constructor(backend: BackendName) {
+    // What was reported before does not count.
+    webglRanOutOfMemory();
     if (backend !== 'webgpu') return;
     this.device = (tf.backend() as WebGPUBackend).device;
     this.device.pushErrorScope('out-of-memory');
@@ -130,9 +132,9 @@ class ErrorScopes {
 
   /** @returns what was reported, in a sentence. */
   async close(): Promise<string | undefined> {
-    if (!this.device) return undefined;
+    if (!this.device) return webglRanOutOfMemory() ? outOfMemory : undefined;
     const [validation, memory] = await Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
-    if (memory) return outOfMemory;
-    return validation ? `The GPU refuses it: ${validation.message.split('\n')[0]}` : undefined;
+    const report = memory ?? validation;
+    return report ? reasonOfReport(report) : undefined;
   }
 }

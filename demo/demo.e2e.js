@@ -20,6 +20,8 @@ const stepTimeout = 120_000;
 const wide = {width: 1280, height: 960};
 const narrow = {width: 360, height: 800};
 
+const FULL_MEMORY = /^The GPU’s memory is full, or too small for this. Choose a smaller context or batch/;
+
 const pictureCase = {'takes the picture of the README': takesReadmePicture};
 
 const cases = {
@@ -39,6 +41,8 @@ const cases = {
   'says so when WebGPU’s device is lost, and resumes from what was kept': (open) => survivesLoss(open, 'WebGPU'),
   'says so when WebGL’s context is lost, and resumes from what was kept': (open) => survivesLoss(open, 'WebGL'),
   'says so when the GPU’s memory is full': survivesFullMemory,
+  'says so when a tensor is more than a buffer holds': survivesTooLarge,
+  'says so when WebGL’s memory is full, in training, in writing and in comparing': survivesFullWebgl,
   'works without a mouse': worksByKeyboard,
   'fits a narrow screen, in dark colours': fitsNarrowScreen,
 };
@@ -406,9 +410,65 @@ async function survivesFullMemory(open, pageErrors) {
     const error = new GPUOutOfMemoryError('simulated');
     globalThis.latestDevice.dispatchEvent(new GPUUncapturedErrorEvent('uncapturederror', {error}));
   });
-  await said(page, 'problem', /^The GPU’s memory is full. Choose a smaller context or batch/);
+  await said(page, 'problem', FULL_MEMORY);
   await atRest(page);
   assert.deepEqual(pageErrors.splice(0), ['uncaptured GPU error: simulated']);
+}
+
+async function survivesTooLarge(open, pageErrors) {
+  // A device of the limits that every GPU has.
+  const page = await open({}, () => {
+    const {requestDevice} = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = function (descriptor) {
+      const {maxBufferSize, maxStorageBufferBindingSize, ...requiredLimits} = descriptor.requiredLimits ?? {};
+      return requestDevice.call(this, {...descriptor, requiredLimits});
+    };
+  });
+  await page.getByLabel('Or paste text').fill('Now there is enough to learn. '.repeat(200));
+  await chooseTiny(page, {backend: 'WebGPU'});
+  await page.getByLabel('Context length').fill('1024');
+  // Two heads of 24 score matrices are 201 MB.
+  await page.getByLabel('Batch').fill('24');
+  await page.getByLabel('Attention', {exact: true}).selectOption('Standard');
+  await button(page, 'Start').click();
+  await said(page, 'problem', FULL_MEMORY);
+  await atRest(page);
+  const reported = pageErrors.splice(0);
+  assert.ok(reported.length > 0 && reported.every((words) => words.startsWith('uncaptured GPU error')));
+}
+
+async function survivesFullWebgl(open) {
+  const page = await open({}, () => {
+    const {getError} = WebGL2RenderingContext.prototype;
+    WebGL2RenderingContext.prototype.getError = function () {
+      if (!globalThis.isFull) return getError.call(this);
+      globalThis.isFull = false;
+      return this.OUT_OF_MEMORY;
+    };
+  });
+  const fill = () => page.evaluate(() => Object.assign(globalThis, {isFull: true}));
+  await chooseTiny(page, {backend: 'WebGL', steps: 1000});
+  await button(page, 'Start').click();
+  await reachStep(page, 2);
+  await fill();
+  await said(page, 'problem', FULL_MEMORY);
+  await atRest(page);
+  assert.equal(await textOf(page, 'memory'), '0 B');
+
+  await button(page, 'Write').click();
+  await said(page, 'status', /writes on WebGL/);
+  await fill();
+  await said(page, 'problem', FULL_MEMORY);
+  await atRest(page);
+
+  await button(page, 'Compare').click();
+  await page.locator('#compare-rows tr').first().waitFor();
+  await fill();
+  await page.locator('#compare-rows td.fails').first().waitFor();
+  assert.match(await page.locator('#compare-rows td.fails').first().getAttribute('title'), FULL_MEMORY);
+  await button(page, 'Stop').click();
+  await atRest(page);
+  await noProblem(page);
 }
 
 async function worksByKeyboard(open) {

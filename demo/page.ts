@@ -1,13 +1,13 @@
 /** The page: connects its controls to loading, training, writing, keeping and comparing. */
 import './style.css';
 import type {LayersModel} from '../src/tf.js';
-import {backendLabels, memoryMeter, offerOfBrowser, startBackend} from './backend.js';
+import {backendLabels, memoryMeter, offerOfBrowser, startBackend, webglRanOutOfMemory} from './backend.js';
 import {showComparison} from './comparison_view.js';
 import {letDropFill, onClick, onFiles} from './controls.js';
 import {element, formatBytes, formatCount, formatSteps, show} from './dom.js';
 import {type ModelFiles, sizesOf, trainedVariables, withModel} from './language_model.js';
 import {chosenModel, newSizes} from './model_source.js';
-import {Problem, sentenceFor} from './problem.js';
+import {outOfMemory, Problem, sentenceFor} from './problem.js';
 import {runView, type State} from './run_view.js';
 import {download, downloadRun, FORMAT, keepRun, keptRun, type SavedRun, uploadedRun} from './saved_run.js';
 import {type Settings, settingsForm} from './settings_form.js';
@@ -288,6 +288,7 @@ async function write(): Promise<void> {
       for await (const written of writeText(model, tokenizer, options)) show(place, written);
     });
     if (gpuProblem) throw gpuProblem;
+    if (webglRanOutOfMemory()) throw new Problem(outOfMemory);
     runView.say('');
   });
 }

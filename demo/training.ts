@@ -1,8 +1,9 @@
 /** The training loop: steps of Adam, and now and then the held-out loss, a sample of writing and a copy to keep. */
 import * as tf from '../src/tf.js';
+import {webglRanOutOfMemory} from './backend.js';
 import {pageTurn} from './dom.js';
 import {type Artifacts, artifactsOf, trainedVariables} from './language_model.js';
-import {Problem} from './problem.js';
+import {outOfMemory, Problem} from './problem.js';
 import type {Batch, TrainingText} from './text_data.js';
 import type {TextTokenizer} from './tokenizer.js';
 import {writeText} from './writing.js';
@@ -275,6 +276,7 @@ export class Training {
   }
 
   private throwFailure(): void {
+    if (webglRanOutOfMemory()) this.failure ??= new Problem(outOfMemory);
     if (this.failure) throw this.failure;
   }
 }
