@@ -5,6 +5,7 @@ import {randomIntegers} from '../bench/page/random_values.js';
 import * as tf from '../src/tf.js';
 import {type BackendName, memoryMeter, webglRanOutOfMemory} from './backend.js';
 import {formatBytes, pageTurn} from './dom.js';
+import {takeGradientStep} from './gradient_step.js';
 import {trainedVariables} from './language_model.js';
 import {outOfMemory, reasonOf, reasonOfReport} from './problem.js';
 
@@ -79,10 +80,8 @@ async function timeSteps(contender: Contender, context: number, sizes: ComparedS
   const variables = trainedVariables(model);
   const inputs = tf.tensor2d(randomIntegers(1, context, VOCABULARY), [1, context], 'int32');
   const step = async () => {
-    const loss = tf.tidy(() => {
-      const lossOf = () => tf.languageModelLoss(inputs, model.apply(inputs) as tf.Tensor);
-      return optimizer.minimize(lossOf, true, variables) as tf.Scalar;
-    });
+    const lossOf = () => tf.languageModelLoss(inputs, model.apply(inputs) as tf.Tensor);
+    const loss = takeGradientStep(optimizer, lossOf, variables);
     await loss.data();
     loss.dispose();
     await pageTurn();

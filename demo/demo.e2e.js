@@ -255,6 +255,7 @@ async function compares(open) {
   const rows = await page.locator('#compare-rows tr').allTextContents();
   assert.match(rows[2], /^256[\d.]+ m?s[\d.]+ m?s[\d.]+ MB[\d.]+ MB$/);
   assert.match(rows[3], /^512[\d.]+ m?sfails[\d.]+ MBfails$/);
+  assert.equal(await textOf(page, 'memory'), '0 B');
   await picture(page, 'compared');
   await noProblem(page);
 }

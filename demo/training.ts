@@ -2,6 +2,7 @@
 import * as tf from '../src/tf.js';
 import {webglRanOutOfMemory} from './backend.js';
 import {pageTurn} from './dom.js';
+import {takeGradientStep} from './gradient_step.js';
 import {type Artifacts, artifactsOf, trainedVariables} from './language_model.js';
 import {outOfMemory, Problem} from './problem.js';
 import type {Batch, TrainingText} from './text_data.js';
@@ -171,7 +172,7 @@ export class Training {
     const start = performance.now();
     const loss = tf.tidy(() => {
       const stretches = this.text.batch(progress.step, batch);
-      return this.optimizer.minimize(() => this.lossOf(stretches), true, this.variables) as tf.Scalar;
+      return takeGradientStep(this.optimizer, () => this.lossOf(stretches), this.variables);
     });
     const value = await lossValue(loss);
     this.throwFailure();
