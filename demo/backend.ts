@@ -3,8 +3,9 @@ import '@tensorflow/tfjs-backend-webgpu';
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '../src/tf.js';
+import {pause} from './dom.js';
 import {MemoryMeter} from './memory_meter.js';
-import {Problem, reasonOfReport} from './problem.js';
+import {GpuLoss, Problem, reasonOfReport} from './problem.js';
 
 export const backendLabels = {webgpu: 'WebGPU', webgl: 'WebGL', cpu: 'CPU'} as const;
 export type BackendName = keyof typeof backendLabels;
@@ -27,6 +28,9 @@ let listener: FailureListener = () => {};
 const watched = new WeakSet<object>();
 /** The WebGL backend whose context was lost. */
 let lostWebgl: tf.KernelBackend | undefined;
+
+/** Milliseconds within which the GPU reports what made an operation fail. */
+const REPORT_DELAY = 100;
 
 const SOFTWARE = /swiftshader|llvmpipe|software|basic render/i;
 
@@ -59,7 +63,7 @@ export async function startBackend(preferred: BackendName, onFailure: FailureLis
 
 function lost(message: string): Problem {
   const why = message ? ` (${message.replace(/\.$/, '')})` : '';
-  return new Problem(`The GPU was lost${why}. Press Resume to go on from what was kept, or choose another backend.`);
+  return new GpuLoss(`The GPU was lost${why}.`);
 }
 
 /** WebGPU does not throw on errors; after one, the numbers that come back mean nothing. */
@@ -72,6 +76,11 @@ function watchWebgl(backend: MathBackendWebGL): void {
     lostWebgl = backend;
     listener(lost('the browser took the WebGL context away'));
   });
+}
+
+/** Resolves when the listener has been told of what the GPU reports after an error, which comes a little later. */
+export function reportOfGpu(): Promise<void> {
+  return pause(REPORT_DELAY);
 }
 
 /** Whether WebGL, where that computes, has run out of memory since this was asked last: it tells of that only when asked. */

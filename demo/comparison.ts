@@ -3,11 +3,11 @@ import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import {randomIntegers} from '../bench/page/random_values.js';
 import * as tf from '../src/tf.js';
-import {type BackendName, memoryMeter, webglRanOutOfMemory} from './backend.js';
+import {type BackendName, memoryMeter, reportOfGpu, webglRanOutOfMemory} from './backend.js';
 import {formatBytes, pageTurn} from './dom.js';
 import {takeGradientStep} from './gradient_step.js';
 import {trainedVariables} from './language_model.js';
-import {outOfMemory, reasonOf, reasonOfReport} from './problem.js';
+import {outOfMemory, Problem, reasonOf, reasonOfReport} from './problem.js';
 
 export interface ComparedSizes {
   layers: number;
@@ -35,7 +35,10 @@ const TIMED_STEPS = 2;
 const PATIENCE = 4;
 const VOCABULARY = 256;
 
-/** Yields a point for each contender and context, until both have failed or have become too slow here. */
+/**
+ * Yields a point for each contender and context, until both have failed or have become too slow here. Where the GPU fails
+ * altogether, which aborts the signal with its Problem, the steps that were under way have failed, and it ends.
+ */
 export async function* compareAttention(
   sizes: ComparedSizes,
   backend: BackendName,
@@ -44,12 +47,22 @@ export async function* compareAttention(
   const going = new Set<Contender>(['flash', 'standard']);
   for (let context = FIRST_CONTEXT; context <= LAST_CONTEXT && going.size > 0; context *= 2) {
     for (const contender of [...going]) {
-      const point = await measure(contender, context, sizes, backend, signal);
-      if (signal.aborted) return;
+      const measured = measure(contender, context, sizes, backend, signal);
+      const point = await Promise.race([measured, failureOfGpu(signal)]);
+      // Also of steps that came to their end, the numbers mean nothing then.
+      if (signal.reason instanceof Problem) yield {contender, context, failure: signal.reason.message};
+      if (signal.aborted || !point) return;
       yield point;
       if (point.failure !== undefined || (point.seconds ?? 0) > PATIENCE) going.delete(contender);
     }
   }
+}
+
+/** Resolves when the GPU fails: on a lost WebGL context, reads never end. */
+function failureOfGpu(signal: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => signal.reason instanceof Problem && resolve(undefined));
+  });
 }
 
 async function measure(
@@ -67,6 +80,7 @@ async function measure(
     const failure = await errors.close();
     return failure ? {contender, context, failure} : {contender, context, ...figures};
   } catch (error) {
+    await reportOfGpu();
     return {contender, context, failure: (await errors.close()) ?? reasonOf(error)};
   }
 }

@@ -32,6 +32,8 @@ const cases = {
   'trains every kind of attention and MLP': trainsEveryKind,
   'fine-tunes by LoRA, and goes on from that with all weights': trainsLora,
   'compares flash and standard attention, and marks where standard fails': compares,
+  'marks what fails by losing WebGPU’s device while it compares': (open) => comparesUntilLoss(open, 'WebGPU'),
+  'marks what fails by losing WebGL’s context while it compares': (open) => comparesUntilLoss(open, 'WebGL'),
   'fine-tunes a GPT-2 checkpoint from files': trainsGpt2,
   'keeps memory level while it trains, and frees it': keepsMemoryLevel,
   'refuses fields that are left empty': refusesEmptyFields,
@@ -257,6 +259,33 @@ async function compares(open) {
   assert.match(rows[3], /^512[\d.]+ m?sfails[\d.]+ MBfails$/);
   assert.equal(await textOf(page, 'memory'), '0 B');
   await picture(page, 'compared');
+  await noProblem(page);
+}
+
+async function comparesUntilLoss(open, backend) {
+  const page = await open();
+  await chooseTiny(page, {backend});
+  await button(page, 'Compare').click();
+  // While steps with standard attention are under way.
+  await page.waitForFunction(() => {
+    const [row] = [...document.querySelectorAll('#compare-rows tr')].slice(1);
+    const [flash, standard] = row?.querySelectorAll('td') ?? [];
+    if (!flash || standard.textContent !== '–') return false;
+    globalThis.loseGpu();
+    return true;
+  });
+  await said(page, 'problem', /^The GPU was lost.*\. Try again, or choose another backend\.$/);
+  await atRest(page);
+  const rows = await page.locator('#compare-rows tr').allTextContents();
+  assert.equal(rows.length, 2);
+  assert.match(rows[1], /^128[\d.]+ m?sfails[\d.]+ MBfails$/);
+  assert.match(
+    await textOf(page, 'compare-status'),
+    /^Standard attention fails at a context of 128, flash runs at 128. The GPU was lost/,
+  );
+  // On a new device it goes on.
+  await button(page, 'Write').click();
+  await atRest(page);
   await noProblem(page);
 }
 

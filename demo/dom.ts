@@ -1,4 +1,4 @@
-/** Elements of the page by their ids, and numbers in words. */
+/** Elements of the page by their ids, numbers in words, and waiting. */
 
 export function element<T extends HTMLElement>(id: string, type: new () => T): T {
   const found = document.getElementById(id);
@@ -33,4 +33,8 @@ export function formatDuration(seconds: number): string {
 /** Lets the page draw and answer; a timer, because frames stop in a hidden tab. */
 export function pageTurn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve));
+}
+
+export function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

@@ -1,13 +1,13 @@
 /** The page: connects its controls to loading, training, writing, keeping and comparing. */
 import './style.css';
 import type {LayersModel} from '../src/tf.js';
-import {backendLabels, memoryMeter, offerOfBrowser, startBackend, webglRanOutOfMemory} from './backend.js';
+import {backendLabels, memoryMeter, offerOfBrowser, reportOfGpu, startBackend, webglRanOutOfMemory} from './backend.js';
 import {showComparison} from './comparison_view.js';
 import {letDropFill, onClick, onFiles} from './controls.js';
-import {element, formatBytes, formatCount, formatSteps, show} from './dom.js';
+import {element, formatBytes, formatCount, formatSteps, pause, show} from './dom.js';
 import {type ModelFiles, sizesOf, trainedVariables, withModel} from './language_model.js';
 import {chosenModel, newSizes} from './model_source.js';
-import {outOfMemory, Problem, sentenceFor} from './problem.js';
+import {GpuLoss, outOfMemory, Problem, sentenceFor} from './problem.js';
 import {runView, type State} from './run_view.js';
 import {download, downloadRun, FORMAT, keepRun, keptRun, type SavedRun, uploadedRun} from './saved_run.js';
 import {type Settings, settingsForm} from './settings_form.js';
@@ -16,8 +16,6 @@ import {makeTokenizer} from './tokenizer.js';
 import {noProgress, type Snapshot, Training} from './training.js';
 import {writeText} from './writing.js';
 
-/** Milliseconds within which the GPU reports what made an operation fail. */
-const REPORT_DELAY = 100;
 /** Milliseconds within which what goes on ends of itself after the GPU has failed. */
 const READ_DELAY = 2000;
 
@@ -78,9 +76,9 @@ async function busy(next: State, act: () => Promise<void>): Promise<void> {
   try {
     await Promise.race([act(), failureOfGpu(work.signal)]);
   } catch (error) {
-    // What the GPU reports explains the error that comes of it, and may come a little later.
-    await pause(REPORT_DELAY);
-    runView.showProblem(sentenceFor(gpuProblem ?? error));
+    // What the GPU reports explains the error that comes of it.
+    await reportOfGpu();
+    runView.showProblem(withAdvice(gpuProblem ?? error));
     runView.say('');
     // What was learnt since the last copy is lost.
     if (training && run) showRun(run);
@@ -89,6 +87,12 @@ async function busy(next: State, act: () => Promise<void>): Promise<void> {
     setState('idle');
     runView.showMemory();
   }
+}
+
+function withAdvice(error: unknown): string {
+  if (!(error instanceof GpuLoss)) return sentenceFor(error);
+  const next = training ? 'Press Resume to go on from what was kept' : 'Try again';
+  return `${error.message} ${next}, or choose another backend.`;
 }
 
 function setState(next: State): void {
@@ -105,10 +109,6 @@ function failureOfGpu(signal: AbortSignal): Promise<never> {
       reject(gpuProblem);
     });
   });
-}
-
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 function failOnGpu(problem: Problem): void {

@@ -3,6 +3,9 @@
 /** Something a person can do something about; its message is one or two plain sentences for the page. */
 export class Problem extends Error {}
 
+/** The GPU was lost; what to do about it depends on what the page was busy with, so the page adds that. */
+export class GpuLoss extends Problem {}
+
 /** What to tell of any error. */
 export function sentenceFor(error: unknown): string {
   const reason = reasonOf(error);
