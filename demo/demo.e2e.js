@@ -530,6 +530,10 @@ async function fitsNarrowScreen(open) {
   await chooseTiny(page, {backend: 'WebGPU', steps: 3});
   await button(page, 'Start').click();
   await said(page, 'status', /^Done after 3 steps/);
+  await button(page, 'Compare').click();
+  await page.locator('#compare-rows tr').nth(1).waitFor();
+  await button(page, 'Stop').click();
+  await atRest(page);
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.equal(overflow, 0);
   await picture(page, 'narrow-dark');
