@@ -2,9 +2,10 @@
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import {randomIntegers} from '../bench/page/random_values.js';
+import {nextTask} from '../src/generation/next_task.js';
 import * as tf from '../src/tf.js';
 import {type BackendName, memoryMeter, reportOfGpu, webglRanOutOfMemory} from './backend.js';
-import {formatBytes, pageTurn} from './dom.js';
+import {formatBytes} from './dom.js';
 import {takeGradientStep} from './gradient_step.js';
 import {trainedVariables} from './language_model.js';
 import {outOfMemory, Problem, reasonOf, reasonOfReport} from './problem.js';
@@ -98,7 +99,7 @@ async function timeSteps(contender: Contender, context: number, sizes: ComparedS
     const loss = takeGradientStep(optimizer, lossOf, variables);
     await loss.data();
     loss.dispose();
-    await pageTurn();
+    await nextTask();
   };
   try {
     // The first step compiles the GPU programs.

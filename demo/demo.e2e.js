@@ -36,6 +36,7 @@ const cases = {
   'marks what fails by losing WebGL’s context while it compares': (open) => comparesUntilLoss(open, 'WebGL'),
   'fine-tunes a GPT-2 checkpoint from files': trainsGpt2,
   'keeps memory level while it trains, and frees it': keepsMemoryLevel,
+  'trains on where timers wait for a minute, as in hidden tabs': trainsWithoutTimers,
   'refuses fields that are left empty': refusesEmptyFields,
   'refuses files that are no text, empty or too short': refusesTexts,
   'refuses files that are no model': refusesModels,
@@ -314,6 +315,17 @@ async function keepsMemoryLevel(open) {
   await button(page, 'Stop').click();
   await said(page, 'status', /^Stopped after \d+ steps/);
   assert.equal(await textOf(page, 'memory'), '0 B');
+  await noProblem(page);
+}
+
+async function trainsWithoutTimers(open) {
+  const page = await open({}, () => {
+    const {setTimeout} = globalThis;
+    globalThis.setTimeout = (act, delay = 0, ...rest) => setTimeout(act, Math.max(delay, 60_000), ...rest);
+  });
+  await chooseTiny(page, {backend: 'WebGPU', steps: 4});
+  await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 4 steps/);
   await noProblem(page);
 }
 

@@ -30,11 +30,6 @@ export function formatDuration(seconds: number): string {
   return minutes < 90 ? `${minutes} min` : `${(minutes / 60).toFixed(1)} h`;
 }
 
-/** Lets the page draw and answer; a timer, because frames stop in a hidden tab. */
-export function pageTurn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve));
-}
-
 export function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

@@ -1,5 +1,5 @@
 /** Text to tokens and back: bytes, or the byte-pair encoding of a GPT-2 checkpoint. */
-import {pageTurn} from './dom.js';
+import {nextTask} from '../src/generation/next_task.js';
 
 /** What a tokenizer is made of; it can be kept and saved. */
 export type TokenizerDescription = {kind: 'bytes'} | {kind: 'gpt2'; tokenizer: object; tokenizerConfig: object};
@@ -25,7 +25,7 @@ export async function makeTokenizer(description: TokenizerDescription): Promise<
       const tokens: number[] = [];
       for (const piece of pieces(text)) {
         for (const id of tokenizer.encode(piece, {add_special_tokens: false}).ids) tokens.push(id);
-        await pageTurn();
+        await nextTask();
       }
       return Int32Array.from(tokens);
     },

@@ -1,7 +1,7 @@
 /** The training loop: steps of Adam, and now and then the held-out loss, a sample of writing and a copy to keep. */
+import {nextTask} from '../src/generation/next_task.js';
 import * as tf from '../src/tf.js';
 import {webglRanOutOfMemory} from './backend.js';
-import {pageTurn} from './dom.js';
 import {takeGradientStep} from './gradient_step.js';
 import {type Artifacts, artifactsOf, trainedVariables} from './language_model.js';
 import {outOfMemory, Problem} from './problem.js';
@@ -214,7 +214,7 @@ export class Training {
       await this.keep();
       await this.gate?.opened;
     }
-    await pageTurn();
+    await nextTask();
   }
 
   private async measureHeldOut(): Promise<void> {
