@@ -35,6 +35,7 @@ const cases = {
   'marks what fails by losing WebGPU’s device while it compares': (open) => comparesUntilLoss(open, 'WebGPU'),
   'marks what fails by losing WebGL’s context while it compares': (open) => comparesUntilLoss(open, 'WebGL'),
   'fine-tunes a GPT-2 checkpoint from files': trainsGpt2,
+  'fine-tunes a GPT-2 checkpoint from a URL': trainsGpt2FromUrl,
   'keeps memory level while it trains, and frees it': keepsMemoryLevel,
   'trains on where timers wait for a minute, as in hidden tabs': trainsWithoutTimers,
   'refuses fields that are left empty': refusesEmptyFields,
@@ -180,6 +181,10 @@ async function fineTunes(open, backend) {
   await writesAs(page, now);
 
   const other = await open();
+  const [json, weights] = files.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const ofAnother = {...weights, buffer: weights.buffer.subarray(4)};
+  await other.getByLabel('Upload a downloaded model').setInputFiles([json, ofAnother]);
+  await said(other, 'problem', /^“gpt-fine-tuned.weights.bin” does not belong to “gpt-fine-tuned.json”. Choose/);
   await other.getByLabel('Upload a downloaded model').setInputFiles(files);
   await said(other, 'keep-status', /^Restored .* after 16 steps/);
   await other.getByLabel('Backend').selectOption(backend);
@@ -304,6 +309,25 @@ async function trainsGpt2(open) {
   await noProblem(page);
 }
 
+async function trainsGpt2FromUrl(open, pageErrors) {
+  const page = await open();
+  const files = new Map((await tinyCheckpoint()).map(({name, buffer}) => [name, buffer]));
+  await page.route('https://models.example/tiny/*', (route) => {
+    const body = files.get(route.request().url().split('/').at(-1));
+    return route.fulfill({status: body ? 200 : 404, body, headers: {'access-control-allow-origin': '*'}});
+  });
+  await chooseTiny(page, {backend: 'WebGPU', steps: 1});
+  await page.getByLabel('Start from').selectOption('A GPT-2 checkpoint');
+  await page.getByLabel('Context length').fill('16');
+  await page.getByLabel('Hugging Face id or URL').fill('https://models.example/tiny');
+  await button(page, 'Start').click();
+  await said(page, 'status', /of “https:\/\/models.example\/tiny” on WebGPU/);
+  await said(page, 'status', /^Done after 1 step\./);
+  await noProblem(page);
+  // The browser tells of each file that is asked for in vain, such as tokenizer.json.
+  for (const words of pageErrors.splice(0)) assert.match(words, /^Failed to load resource: .* 404/);
+}
+
 async function keepsMemoryLevel(open) {
   const page = await open();
   await chooseTiny(page, {backend: 'WebGPU', steps: 1000});
@@ -340,6 +364,9 @@ async function refusesTexts(open) {
   await choose('nothing.txt', Buffer.alloc(0));
   await said(page, 'problem', /“nothing.txt” is empty. Choose a file/);
   assert.match(await textOf(page, 'text-name'), /^The sample story/);
+  await dropFiles(page, 'drop', [{name: 'dropped.txt', buffer: Buffer.from('Words that were dropped.')}]);
+  await said(page, 'text-name', /^dropped.txt, 24 B/);
+  await noProblem(page);
 
   await chooseTiny(page, {backend: 'WebGPU', steps: 2});
   await choose('note.txt', Buffer.from('Only a few words.'));
