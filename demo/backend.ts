@@ -2,6 +2,7 @@
 import '@tensorflow/tfjs-backend-webgpu';
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
+import {nextTask} from '../src/generation/next_task.js';
 import * as tf from '../src/tf.js';
 import {pause} from './dom.js';
 import {MemoryMeter} from './memory_meter.js';
@@ -28,6 +29,8 @@ let listener: FailureListener = () => {};
 const watched = new WeakSet<object>();
 /** The WebGL backend whose context was lost. */
 let lostWebgl: tf.KernelBackend | undefined;
+/** Whether a context ever was; what tfjs asks of that one goes on for ever. */
+let webglWasLost = false;
 
 /** Milliseconds within which the GPU reports what made an operation fail. */
 const REPORT_DELAY = 100;
@@ -49,6 +52,7 @@ export async function startBackend(preferred: BackendName, onFailure: FailureLis
   listener = onFailure;
   // Without it tfjs refuses a WebGL that is drawn in software; slow, but it works.
   tf.env().set('SOFTWARE_WEBGL_ENABLED', true);
+  askInHiddenTabsToo();
   if (lostWebgl) restartWebgl();
   const name = await tf.registerFlashBackend({preferred, onDeviceLost: ({message}) => listener(lost(message))});
   const backend = tf.backend();
@@ -74,6 +78,7 @@ function watchWebgpu({device}: WebGPUBackend): void {
 function watchWebgl(backend: MathBackendWebGL): void {
   backend.getGPGPUContext().gl.canvas.addEventListener('webglcontextlost', () => {
     lostWebgl = backend;
+    webglWasLost = true;
     listener(lost('the browser took the WebGL context away'));
   });
 }
@@ -93,6 +98,17 @@ export function webglRanOutOfMemory(): boolean {
     errors.push(error);
   }
   return errors.includes(gl.OUT_OF_MEMORY);
+}
+
+/**
+ * tfjs asks again and again whether WebGL has computed, by timers. In hidden tabs these wait for a second, and later for a
+ * minute, so there it asks as often as the page's other tasks let it, unless it might do so for ever.
+ */
+function askInHiddenTabsToo(): void {
+  tf.env().platform.setTimeoutCustom = (ask, delay) => {
+    if (document.hidden && !webglWasLost) void nextTask().then(() => ask());
+    else setTimeout(ask, delay);
+  };
 }
 
 /** A lost context never comes back; tfjs makes a new one for a new backend. */
