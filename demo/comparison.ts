@@ -2,11 +2,13 @@
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import {randomIntegers} from '../bench/page/random_values.js';
+import {nextTask} from '../src/generation/next_task.js';
 import * as tf from '../src/tf.js';
-import {type BackendName, memoryMeter} from './backend.js';
-import {formatBytes, pageTurn} from './dom.js';
+import {type BackendName, memoryMeter, reportOfGpu, webglRanOutOfMemory} from './backend.js';
+import {formatBytes} from './dom.js';
+import {takeGradientStep} from './gradient_step.js';
 import {trainedVariables} from './language_model.js';
-import {outOfMemory, reasonOf} from './problem.js';
+import {outOfMemory, Problem, reasonOf, reasonOfReport} from './problem.js';
 
 export interface ComparedSizes {
   layers: number;
@@ -34,7 +36,10 @@ const TIMED_STEPS = 2;
 const PATIENCE = 4;
 const VOCABULARY = 256;
 
-/** Yields a point for each contender and context, until both have failed or have become too slow here. */
+/**
+ * Yields a point for each contender and context, until both have failed or have become too slow here. Where the GPU fails
+ * altogether, which aborts the signal with its Problem, the steps that were under way have failed, and it ends.
+ */
 export async function* compareAttention(
   sizes: ComparedSizes,
   backend: BackendName,
@@ -43,12 +48,22 @@ export async function* compareAttention(
   const going = new Set<Contender>(['flash', 'standard']);
   for (let context = FIRST_CONTEXT; context <= LAST_CONTEXT && going.size > 0; context *= 2) {
     for (const contender of [...going]) {
-      const point = await measure(contender, context, sizes, backend, signal);
-      if (signal.aborted) return;
+      const measured = measure(contender, context, sizes, backend, signal);
+      const point = await Promise.race([measured, failureOfGpu(signal)]);
+      // Also of steps that came to their end, the numbers mean nothing then.
+      if (signal.reason instanceof Problem) yield {contender, context, failure: signal.reason.message};
+      if (signal.aborted || !point) return;
       yield point;
       if (point.failure !== undefined || (point.seconds ?? 0) > PATIENCE) going.delete(contender);
     }
   }
+}
+
+/** Resolves when the GPU fails: on a lost WebGL context, reads never end. */
+function failureOfGpu(signal: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => signal.reason instanceof Problem && resolve(undefined));
+  });
 }
 
 async function measure(
@@ -66,6 +81,7 @@ async function measure(
     const failure = await errors.close();
     return failure ? {contender, context, failure} : {contender, context, ...figures};
   } catch (error) {
+    await reportOfGpu();
     return {contender, context, failure: (await errors.close()) ?? reasonOf(error)};
   }
 }
@@ -79,13 +95,11 @@ async function timeSteps(contender: Contender, context: number, sizes: ComparedS
   const variables = trainedVariables(model);
   const inputs = tf.tensor2d(randomIntegers(1, context, VOCABULARY), [1, context], 'int32');
   const step = async () => {
-    const loss = tf.tidy(() => {
-      const lossOf = () => tf.languageModelLoss(inputs, model.apply(inputs) as tf.Tensor);
-      return optimizer.minimize(lossOf, true, variables) as tf.Scalar;
-    });
+    const lossOf = () => tf.languageModelLoss(inputs, model.apply(inputs) as tf.Tensor);
+    const loss = takeGradientStep(optimizer, lossOf, variables);
     await loss.data();
     loss.dispose();
-    await pageTurn();
+    await nextTask();
   };
   try {
     // The first step compiles the GPU programs.
@@ -117,11 +131,13 @@ function scoresDoNotFit(context: number, heads: number, backend: BackendName): s
   return undefined;
 }
 
-/** Catches what WebGPU reports while it is open, which then does not count as a failure of the page. */
+/** Catches what the GPU reports while it is open, which then does not count as a failure of the page. */
 class ErrorScopes {
   private readonly device: GPUDevice | undefined;
 
   constructor(backend: BackendName) {
+    // What was reported before does not count.
+    webglRanOutOfMemory();
     if (backend !== 'webgpu') return;
     this.device = (tf.backend() as WebGPUBackend).device;
     this.device.pushErrorScope('out-of-memory');
@@ -130,9 +146,9 @@ class ErrorScopes {
 
   /** @returns what was reported, in a sentence. */
   async close(): Promise<string | undefined> {
-    if (!this.device) return undefined;
+    if (!this.device) return webglRanOutOfMemory() ? outOfMemory : undefined;
     const [validation, memory] = await Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
-    if (memory) return outOfMemory;
-    return validation ? `The GPU refuses it: ${validation.message.split('\n')[0]}` : undefined;
+    const report = memory ?? validation;
+    return report ? reasonOfReport(report) : undefined;
   }
 }

@@ -20,23 +20,33 @@ const stepTimeout = 120_000;
 const wide = {width: 1280, height: 960};
 const narrow = {width: 360, height: 800};
 
+const FULL_MEMORY = /^The GPU’s memory is full, or too small for this. Choose a smaller context or batch/;
+
 const pictureCase = {'takes the picture of the README': takesReadmePicture};
 
 const cases = {
   'opens with the pretrained GPT, and writes': writesWithPretrained,
   'fine-tunes on WebGPU, is resumed after a reload, saved and restored': (open) => fineTunes(open, 'WebGPU'),
   'fine-tunes on WebGL, is resumed after a reload, saved and restored': (open) => fineTunes(open, 'WebGL'),
+  'keeps a training from its first step on, and resumes it after a reload in its midst': resumesInterrupted,
   'trains every kind of attention and MLP': trainsEveryKind,
   'fine-tunes by LoRA, and goes on from that with all weights': trainsLora,
   'compares flash and standard attention, and marks where standard fails': compares,
+  'marks what fails by losing WebGPU’s device while it compares': (open) => comparesUntilLoss(open, 'WebGPU'),
+  'marks what fails by losing WebGL’s context while it compares': (open) => comparesUntilLoss(open, 'WebGL'),
   'fine-tunes a GPT-2 checkpoint from files': trainsGpt2,
+  'fine-tunes a GPT-2 checkpoint from a URL': trainsGpt2FromUrl,
   'keeps memory level while it trains, and frees it': keepsMemoryLevel,
+  'trains on in hidden tabs, where timers wait for a minute': trainsWhileHidden,
+  'refuses fields that are left empty': refusesEmptyFields,
   'refuses files that are no text, empty or too short': refusesTexts,
   'refuses files that are no model': refusesModels,
   'says so when there is no WebGPU, and trains on WebGL': fallsBack,
   'says so when WebGPU’s device is lost, and resumes from what was kept': (open) => survivesLoss(open, 'WebGPU'),
   'says so when WebGL’s context is lost, and resumes from what was kept': (open) => survivesLoss(open, 'WebGL'),
   'says so when the GPU’s memory is full': survivesFullMemory,
+  'says so when a tensor is more than a buffer holds': survivesTooLarge,
+  'says so when WebGL’s memory is full, in training, in writing and in comparing': survivesFullWebgl,
   'works without a mouse': worksByKeyboard,
   'fits a narrow screen, in dark colours': fitsNarrowScreen,
 };
@@ -171,6 +181,10 @@ async function fineTunes(open, backend) {
   await writesAs(page, now);
 
   const other = await open();
+  const [json, weights] = files.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const ofAnother = {...weights, buffer: weights.buffer.subarray(4)};
+  await other.getByLabel('Upload a downloaded model').setInputFiles([json, ofAnother]);
+  await said(other, 'problem', /^“gpt-fine-tuned.weights.bin” does not belong to “gpt-fine-tuned.json”. Choose/);
   await other.getByLabel('Upload a downloaded model').setInputFiles(files);
   await said(other, 'keep-status', /^Restored .* after 16 steps/);
   await other.getByLabel('Backend').selectOption(backend);
@@ -183,6 +197,24 @@ async function writesAs(page, expected) {
   await button(page, 'Write').click();
   await atRest(page);
   assert.equal(await textOf(page, 'sample-now'), expected);
+}
+
+async function resumesInterrupted(open) {
+  const page = await open();
+  await chooseTiny(page, {backend: 'WebGPU', steps: 1000});
+  await button(page, 'Start').click();
+  // Long before the second copy is due.
+  await reachStep(page, 2);
+  await page.reload();
+  await ready(page);
+  await said(page, 'status', /kept after \d+ steps?. Resume goes on/);
+  const kept = await figure(page, 'step');
+  assert.ok(kept >= 1, `kept after ${kept} steps`);
+  await button(page, 'Resume').click();
+  await reachStep(page, kept + 2);
+  await button(page, 'Stop').click();
+  await said(page, 'status', /^Stopped after \d+ steps/);
+  await noProblem(page);
 }
 
 async function trainsEveryKind(open) {
@@ -231,7 +263,35 @@ async function compares(open) {
   const rows = await page.locator('#compare-rows tr').allTextContents();
   assert.match(rows[2], /^256[\d.]+ m?s[\d.]+ m?s[\d.]+ MB[\d.]+ MB$/);
   assert.match(rows[3], /^512[\d.]+ m?sfails[\d.]+ MBfails$/);
+  assert.equal(await textOf(page, 'memory'), '0 B');
   await picture(page, 'compared');
+  await noProblem(page);
+}
+
+async function comparesUntilLoss(open, backend) {
+  const page = await open();
+  await chooseTiny(page, {backend});
+  await button(page, 'Compare').click();
+  // While steps with standard attention are under way.
+  await page.waitForFunction(() => {
+    const [row] = [...document.querySelectorAll('#compare-rows tr')].slice(1);
+    const [flash, standard] = row?.querySelectorAll('td') ?? [];
+    if (!flash || standard.textContent !== '–') return false;
+    globalThis.loseGpu();
+    return true;
+  });
+  await said(page, 'problem', /^The GPU was lost.*\. Try again, or choose another backend\.$/);
+  await atRest(page);
+  const rows = await page.locator('#compare-rows tr').allTextContents();
+  assert.equal(rows.length, 2);
+  assert.match(rows[1], /^128[\d.]+ m?sfails[\d.]+ MBfails$/);
+  assert.match(
+    await textOf(page, 'compare-status'),
+    /^Standard attention fails at a context of 128, flash runs at 128. The GPU was lost/,
+  );
+  // On a new device it goes on.
+  await button(page, 'Write').click();
+  await atRest(page);
   await noProblem(page);
 }
 
@@ -249,6 +309,25 @@ async function trainsGpt2(open) {
   await noProblem(page);
 }
 
+async function trainsGpt2FromUrl(open, pageErrors) {
+  const page = await open();
+  const files = new Map((await tinyCheckpoint()).map(({name, buffer}) => [name, buffer]));
+  await page.route('https://models.example/tiny/*', (route) => {
+    const body = files.get(route.request().url().split('/').at(-1));
+    return route.fulfill({status: body ? 200 : 404, body, headers: {'access-control-allow-origin': '*'}});
+  });
+  await chooseTiny(page, {backend: 'WebGPU', steps: 1});
+  await page.getByLabel('Start from').selectOption('A GPT-2 checkpoint');
+  await page.getByLabel('Context length').fill('16');
+  await page.getByLabel('Hugging Face id or URL').fill('https://models.example/tiny');
+  await button(page, 'Start').click();
+  await said(page, 'status', /of “https:\/\/models.example\/tiny” on WebGPU/);
+  await said(page, 'status', /^Done after 1 step\./);
+  await noProblem(page);
+  // The browser tells of each file that is asked for in vain, such as tokenizer.json.
+  for (const words of pageErrors.splice(0)) assert.match(words, /^Failed to load resource: .* 404/);
+}
+
 async function keepsMemoryLevel(open) {
   const page = await open();
   await chooseTiny(page, {backend: 'WebGPU', steps: 1000});
@@ -263,6 +342,21 @@ async function keepsMemoryLevel(open) {
   await noProblem(page);
 }
 
+async function trainsWhileHidden(open) {
+  const page = await open({}, () => {
+    const {setTimeout} = globalThis;
+    globalThis.setTimeout = (act, delay = 0, ...rest) => setTimeout(act, Math.max(delay, 60_000), ...rest);
+    Object.defineProperty(Document.prototype, 'hidden', {get: () => true});
+  });
+  for (const backend of ['WebGPU', 'WebGL']) {
+    await chooseTiny(page, {backend, steps: 4});
+    await button(page, 'Start').click();
+    await said(page, 'status', new RegExp(`weights of .* on ${backend}`));
+    await said(page, 'status', /^Done after 4 steps/);
+  }
+  await noProblem(page);
+}
+
 async function refusesTexts(open) {
   const page = await open();
   const choose = (name, buffer) =>
@@ -274,6 +368,9 @@ async function refusesTexts(open) {
   await choose('nothing.txt', Buffer.alloc(0));
   await said(page, 'problem', /“nothing.txt” is empty. Choose a file/);
   assert.match(await textOf(page, 'text-name'), /^The sample story/);
+  await dropFiles(page, 'drop', [{name: 'dropped.txt', buffer: Buffer.from('Words that were dropped.')}]);
+  await said(page, 'text-name', /^dropped.txt, 24 B/);
+  await noProblem(page);
 
   await chooseTiny(page, {backend: 'WebGPU', steps: 2});
   await choose('note.txt', Buffer.from('Only a few words.'));
@@ -285,6 +382,36 @@ async function refusesTexts(open) {
   await page.getByLabel('Or paste text').fill('Now there is enough to learn. '.repeat(10));
   await said(page, 'text-name', /^The pasted text, 300 B/);
   await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 2 steps/);
+  await noProblem(page);
+}
+
+async function refusesEmptyFields(open) {
+  const page = await open();
+  await chooseTiny(page, {backend: 'WebGPU', steps: 1});
+  await page.getByLabel('Fine-tuning').selectOption('LoRA: low-rank additions');
+  await page.getByLabel('LoRA rank').fill('');
+  // Full fine-tuning has no rank.
+  await page.getByLabel('Fine-tuning').selectOption('Full: all weights');
+  await button(page, 'Start').click();
+  await said(page, 'status', /^Done after 1 step\./);
+  const done = await textOf(page, 'status');
+  for (const [label, id, value] of [
+    ['Steps', 'steps', '2'],
+    ['Tokens to write', 'sample-length', '6'],
+    ['Context length', 'context', '32'],
+  ]) {
+    await page.getByLabel(label, {exact: true}).fill('');
+    for (const name of ['Resume', 'Write', 'Compare', 'Start']) {
+      await page.locator('h1').click();
+      await button(page, name).click();
+      assert.equal(await page.evaluate(() => document.activeElement?.id), id, `${name} without ${label}`);
+      assert.equal(await page.locator('body').getAttribute('data-state'), 'idle');
+      assert.equal(await textOf(page, 'status'), done);
+    }
+    await page.getByLabel(label, {exact: true}).fill(value);
+  }
+  await button(page, 'Resume').click();
   await said(page, 'status', /^Done after 2 steps/);
   await noProblem(page);
 }
@@ -356,9 +483,65 @@ async function survivesFullMemory(open, pageErrors) {
     const error = new GPUOutOfMemoryError('simulated');
     globalThis.latestDevice.dispatchEvent(new GPUUncapturedErrorEvent('uncapturederror', {error}));
   });
-  await said(page, 'problem', /^The GPU’s memory is full. Choose a smaller context or batch/);
+  await said(page, 'problem', FULL_MEMORY);
   await atRest(page);
   assert.deepEqual(pageErrors.splice(0), ['uncaptured GPU error: simulated']);
+}
+
+async function survivesTooLarge(open, pageErrors) {
+  // A device of the limits that every GPU has.
+  const page = await open({}, () => {
+    const {requestDevice} = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = function (descriptor) {
+      const {maxBufferSize, maxStorageBufferBindingSize, ...requiredLimits} = descriptor.requiredLimits ?? {};
+      return requestDevice.call(this, {...descriptor, requiredLimits});
+    };
+  });
+  await page.getByLabel('Or paste text').fill('Now there is enough to learn. '.repeat(200));
+  await chooseTiny(page, {backend: 'WebGPU'});
+  await page.getByLabel('Context length').fill('1024');
+  // Two heads of 24 score matrices are 201 MB.
+  await page.getByLabel('Batch').fill('24');
+  await page.getByLabel('Attention', {exact: true}).selectOption('Standard');
+  await button(page, 'Start').click();
+  await said(page, 'problem', FULL_MEMORY);
+  await atRest(page);
+  const reported = pageErrors.splice(0);
+  assert.ok(reported.length > 0 && reported.every((words) => words.startsWith('uncaptured GPU error')));
+}
+
+async function survivesFullWebgl(open) {
+  const page = await open({}, () => {
+    const {getError} = WebGL2RenderingContext.prototype;
+    WebGL2RenderingContext.prototype.getError = function () {
+      if (!globalThis.isFull) return getError.call(this);
+      globalThis.isFull = false;
+      return this.OUT_OF_MEMORY;
+    };
+  });
+  const fill = () => page.evaluate(() => Object.assign(globalThis, {isFull: true}));
+  await chooseTiny(page, {backend: 'WebGL', steps: 1000});
+  await button(page, 'Start').click();
+  await reachStep(page, 2);
+  await fill();
+  await said(page, 'problem', FULL_MEMORY);
+  await atRest(page);
+  assert.equal(await textOf(page, 'memory'), '0 B');
+
+  await button(page, 'Write').click();
+  await said(page, 'status', /writes on WebGL/);
+  await fill();
+  await said(page, 'problem', FULL_MEMORY);
+  await atRest(page);
+
+  await button(page, 'Compare').click();
+  await page.locator('#compare-rows tr').first().waitFor();
+  await fill();
+  await page.locator('#compare-rows td.fails').first().waitFor();
+  assert.match(await page.locator('#compare-rows td.fails').first().getAttribute('title'), FULL_MEMORY);
+  await button(page, 'Stop').click();
+  await atRest(page);
+  await noProblem(page);
 }
 
 async function worksByKeyboard(open) {
@@ -390,6 +573,10 @@ async function fitsNarrowScreen(open) {
   await chooseTiny(page, {backend: 'WebGPU', steps: 3});
   await button(page, 'Start').click();
   await said(page, 'status', /^Done after 3 steps/);
+  await button(page, 'Compare').click();
+  await page.locator('#compare-rows tr').nth(1).waitFor();
+  await button(page, 'Stop').click();
+  await atRest(page);
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.equal(overflow, 0);
   await picture(page, 'narrow-dark');

@@ -1,4 +1,4 @@
-/** Elements of the page by their ids, and numbers in words. */
+/** Elements of the page by their ids, numbers in words, and waiting. */
 
 export function element<T extends HTMLElement>(id: string, type: new () => T): T {
   const found = document.getElementById(id);
@@ -14,6 +14,10 @@ export function formatCount(count: number): string {
   return Math.round(count).toLocaleString('en');
 }
 
+export function formatSteps(count: number): string {
+  return `${formatCount(count)} ${count === 1 ? 'step' : 'steps'}`;
+}
+
 export function formatBytes(bytes: number): string {
   if (bytes < 1000) return `${bytes} B`;
   const [unit, size] = bytes < 1e6 ? ['kB', 1e3] : bytes < 1e9 ? ['MB', 1e6] : ['GB', 1e9];
@@ -26,7 +30,6 @@ export function formatDuration(seconds: number): string {
   return minutes < 90 ? `${minutes} min` : `${(minutes / 60).toFixed(1)} h`;
 }
 
-/** Lets the page draw and answer; a timer, because frames stop in a hidden tab. */
-export function pageTurn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve));
+export function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

@@ -1,13 +1,13 @@
 /** The page: connects its controls to loading, training, writing, keeping and comparing. */
 import './style.css';
 import type {LayersModel} from '../src/tf.js';
-import {backendLabels, memoryMeter, offerOfBrowser, startBackend} from './backend.js';
+import {backendLabels, memoryMeter, offerOfBrowser, reportOfGpu, startBackend, webglRanOutOfMemory} from './backend.js';
 import {showComparison} from './comparison_view.js';
 import {letDropFill, onClick, onFiles} from './controls.js';
-import {element, formatBytes, formatCount, show} from './dom.js';
+import {element, formatBytes, formatCount, formatSteps, pause, show} from './dom.js';
 import {type ModelFiles, sizesOf, trainedVariables, withModel} from './language_model.js';
 import {chosenModel, newSizes} from './model_source.js';
-import {Problem, sentenceFor} from './problem.js';
+import {GpuLoss, outOfMemory, Problem, sentenceFor} from './problem.js';
 import {runView, type State} from './run_view.js';
 import {download, downloadRun, FORMAT, keepRun, keptRun, type SavedRun, uploadedRun} from './saved_run.js';
 import {type Settings, settingsForm} from './settings_form.js';
@@ -16,8 +16,6 @@ import {makeTokenizer} from './tokenizer.js';
 import {noProgress, type Snapshot, Training} from './training.js';
 import {writeText} from './writing.js';
 
-/** Milliseconds within which the GPU reports what made an operation fail. */
-const REPORT_DELAY = 100;
 /** Milliseconds within which what goes on ends of itself after the GPU has failed. */
 const READ_DELAY = 2000;
 
@@ -78,16 +76,23 @@ async function busy(next: State, act: () => Promise<void>): Promise<void> {
   try {
     await Promise.race([act(), failureOfGpu(work.signal)]);
   } catch (error) {
-    // What the GPU reports explains the error that comes of it, and may come a little later.
-    await pause(REPORT_DELAY);
-    runView.showProblem(sentenceFor(gpuProblem ?? error));
+    // What the GPU reports explains the error that comes of it.
+    await reportOfGpu();
+    runView.showProblem(withAdvice(gpuProblem ?? error));
     runView.say('');
     // What was learnt since the last copy is lost.
     if (training && run) showRun(run);
+  } finally {
+    training = undefined;
+    setState('idle');
+    runView.showMemory();
   }
-  training = undefined;
-  setState('idle');
-  runView.showMemory();
+}
+
+function withAdvice(error: unknown): string {
+  if (!(error instanceof GpuLoss)) return sentenceFor(error);
+  const next = training ? 'Press Resume to go on from what was kept' : 'Try again';
+  return `${error.message} ${next}, or choose another backend.`;
 }
 
 function setState(next: State): void {
@@ -104,10 +109,6 @@ function failureOfGpu(signal: AbortSignal): Promise<never> {
       reject(gpuProblem);
     });
   });
-}
-
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 function failOnGpu(problem: Problem): void {
@@ -160,6 +161,7 @@ async function start(): Promise<void> {
 }
 
 async function resume(kept: SavedRun): Promise<void> {
+  if (!settingsForm.check()) return;
   await busy('preparing', async () => {
     const {steps, learningRate, prompt, sampleLength, backend} = settingsForm.read();
     if (steps <= kept.progress.step) {
@@ -206,7 +208,7 @@ async function train(begun: SavedRun): Promise<void> {
   });
   const end = progress.step < settings.steps ? 'Stopped' : 'Done';
   const kept = isInBrowser ? 'The model is kept in this browser.' : 'Download the model before you leave the page.';
-  runView.say(`${end} after ${formatCount(progress.step)} steps. ${kept}`);
+  runView.say(`${end} after ${formatSteps(progress.step)}. ${kept}`);
 }
 
 async function keep(begun: SavedRun, {artifacts, optimizer}: Snapshot, progress: SavedRun['progress']): Promise<void> {
@@ -215,10 +217,10 @@ async function keep(begun: SavedRun, {artifacts, optimizer}: Snapshot, progress:
   try {
     await keepRun('latest', run);
     isInBrowser = true;
-    if (state === 'paused') runView.say(`Paused after ${formatCount(progress.step)} steps, and kept in this browser.`);
+    if (state === 'paused') runView.say(`Paused after ${formatSteps(progress.step)}, and kept in this browser.`);
   } catch (error) {
     isInBrowser = false;
-    if (state === 'paused') runView.say(`Paused after ${formatCount(progress.step)} steps.`);
+    if (state === 'paused') runView.say(`Paused after ${formatSteps(progress.step)}.`);
     runView.showProblem(sentenceFor(error));
   }
 }
@@ -269,6 +271,7 @@ function modelOf(settings: Settings): Promise<ModelFiles> {
 }
 
 async function write(): Promise<void> {
+  if (!settingsForm.check()) return;
   await busy('writing', async () => {
     const settings = settingsForm.read();
     // Once it has been trained, the chosen model is the trained one.
@@ -285,6 +288,7 @@ async function write(): Promise<void> {
       for await (const written of writeText(model, tokenizer, options)) show(place, written);
     });
     if (gpuProblem) throw gpuProblem;
+    if (webglRanOutOfMemory()) throw new Problem(outOfMemory);
     runView.say('');
   });
 }
@@ -318,7 +322,7 @@ async function showKept(): Promise<void> {
     const {step} = latest.progress;
     const isDone = step >= latest.settings.steps;
     const next = isDone ? 'Write with it, or raise Steps and resume.' : 'Resume goes on from there.';
-    runView.say(`A training of this text was kept after ${formatCount(step)} steps. ${next}`);
+    runView.say(`A training of this text was kept after ${formatSteps(step)}. ${next}`);
   } catch (error) {
     runView.showProblem(`The browser keeps nothing for this page, so save by Download. ${sentenceFor(error)}`);
   }
@@ -330,7 +334,7 @@ async function save(): Promise<void> {
   try {
     await keepRun('saved', run);
     element('restore', HTMLButtonElement).disabled = false;
-    show('keep-status', `Saved after ${formatCount(run.progress.step)} steps.`);
+    show('keep-status', `Saved after ${formatSteps(run.progress.step)}.`);
   } catch (error) {
     runView.showProblem(sentenceFor(error));
   }
@@ -350,7 +354,7 @@ async function take(read: () => Promise<SavedRun | undefined>): Promise<void> {
     const found = await read();
     if (!found) throw new Problem('No model is saved in this browser.');
     showRun(found);
-    show('keep-status', `Restored “${found.model.name}” after ${formatCount(found.progress.step)} steps.`);
+    show('keep-status', `Restored “${found.model.name}” after ${formatSteps(found.progress.step)}.`);
   });
 }
 
@@ -365,6 +369,7 @@ function exportCsv(): void {
 // Comparing
 
 async function compare(): Promise<void> {
+  if (!settingsForm.check()) return;
   await busy('comparing', async () => {
     const settings = settingsForm.read();
     await startChosen(settings);

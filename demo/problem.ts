@@ -3,6 +3,9 @@
 /** Something a person can do something about; its message is one or two plain sentences for the page. */
 export class Problem extends Error {}
 
+/** The GPU was lost; what to do about it depends on what the page was busy with, so the page adds that. */
+export class GpuLoss extends Problem {}
+
 /** What to tell of any error. */
 export function sentenceFor(error: unknown): string {
   const reason = reasonOf(error);
@@ -19,6 +22,12 @@ export function reasonOf(error: unknown): string {
   return /[.!?]$/.test(message) ? message : `${message}.`;
 }
 
+/** Why the GPU's work failed, in a sentence, from what WebGPU reports: one error after another, each of some lines. */
+export function reasonOfReport(error: GPUError): string {
+  if (error instanceof GPUOutOfMemoryError || isOutOfMemory(error, error.message)) return outOfMemory;
+  return `The GPU reported an error: ${error.message.split('\n')[0]}`;
+}
+
 function isKnown(reason: string): boolean {
   return reason === outOfMemory || reason === noRoom;
 }
@@ -26,11 +35,16 @@ function isKnown(reason: string): boolean {
 const noRoom = 'The browser has no room left to keep the model. Download it instead, or free some space for this site.';
 
 export const outOfMemory =
-  'The GPU’s memory is full. Choose a smaller context or batch, LoRA in place of full fine-tuning, or a smaller model.';
+  'The GPU’s memory is full, or too small for this. Choose a smaller context or batch, Flash attention, LoRA in place of ' +
+  'full fine-tuning, or a smaller model.';
 
-/** What browsers and tfjs say when memory is short, on the GPU or beside it. */
+/**
+ * What browsers, tfjs and this library say when memory is short, on the GPU or beside it: of full memory, and of tensors
+ * that are more than one buffer or texture holds.
+ */
+const SHORT_OF_MEMORY =
+  /out of memory|texture size|failed to allocate|but a (buffer|texture) of this|(buffer size|binding size|binding \d+ range).* (exceeds|larger than|greater than) /i;
+
 function isOutOfMemory(error: unknown, message: string): boolean {
-  return error instanceof RangeError
-    ? /allocation|array length|buffer/i.test(message)
-    : /out of memory|texture size|failed to allocate/i.test(message);
+  return error instanceof RangeError ? /allocation|array length|buffer/i.test(message) : SHORT_OF_MEMORY.test(message);
 }

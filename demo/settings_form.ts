@@ -43,6 +43,15 @@ export const settingsForm = {
     showFitting();
   },
 
+  /**
+   * Whether all fields that are used hold what they may; else the browser says at the first one what is wrong, as it does
+   * when the form is submitted. Disabled fields are not looked at, so it is asked before a work begins.
+   */
+  check(): boolean {
+    return form.reportValidity();
+  },
+
+  /** What a form that passes the check says. */
   read(): Settings {
     return {
       source: select('model').value as ModelChoice['source'],
@@ -133,5 +142,8 @@ function suggestRate(): void {
 function showFitting(): void {
   element('new-fields', HTMLElement).hidden = select('model').value !== 'new';
   element('gpt2-fields', HTMLElement).hidden = select('model').value !== 'gpt2';
-  element('lora-fields', HTMLElement).hidden = select('tuning').value !== 'lora';
+  const full = select('tuning').value !== 'lora';
+  element('lora-fields', HTMLElement).hidden = full;
+  // What is not seen must not hold up the form.
+  input('lora-rank').disabled = full;
 }

@@ -1,5 +1,5 @@
 /** Text to tokens and back: bytes, or the byte-pair encoding of a GPT-2 checkpoint. */
-import {pageTurn} from './dom.js';
+import {nextTask} from '../src/generation/next_task.js';
 
 /** What a tokenizer is made of; it can be kept and saved. */
 export type TokenizerDescription = {kind: 'bytes'} | {kind: 'gpt2'; tokenizer: object; tokenizerConfig: object};
@@ -25,7 +25,7 @@ export async function makeTokenizer(description: TokenizerDescription): Promise<
       const tokens: number[] = [];
       for (const piece of pieces(text)) {
         for (const id of tokenizer.encode(piece, {add_special_tokens: false}).ids) tokens.push(id);
-        await pageTurn();
+        await nextTask();
       }
       return Int32Array.from(tokens);
     },
@@ -39,12 +39,16 @@ const bytes: TextTokenizer = {
   decode: (tokens) => withoutBrokenEnd(new TextDecoder().decode(Uint8Array.from(tokens))),
 };
 
-/** Cut after line ends, where no token of text spans both sides. */
+/**
+ * Cut before the last white space of a run that something else follows. GPT-2's encoding takes the rest of such a run by
+ * itself, and that last character by itself or with what follows it, so no token spans both sides.
+ */
 function* pieces(text: string): Generator<string> {
+  const cut = /\s\S/g;
   let start = 0;
   while (start < text.length) {
-    const lineEnd = text.indexOf('\n', start + PIECE);
-    const end = lineEnd < 0 ? text.length : lineEnd + 1;
+    cut.lastIndex = start + PIECE;
+    const end = cut.exec(text)?.index ?? text.length;
     yield text.slice(start, end);
     start = end;
   }

@@ -1,8 +1,10 @@
 /** The training loop: steps of Adam, and now and then the held-out loss, a sample of writing and a copy to keep. */
+import {nextTask} from '../src/generation/next_task.js';
 import * as tf from '../src/tf.js';
-import {pageTurn} from './dom.js';
+import {webglRanOutOfMemory} from './backend.js';
+import {takeGradientStep} from './gradient_step.js';
 import {type Artifacts, artifactsOf, trainedVariables} from './language_model.js';
-import {Problem} from './problem.js';
+import {outOfMemory, Problem} from './problem.js';
 import type {Batch, TrainingText} from './text_data.js';
 import type {TextTokenizer} from './tokenizer.js';
 import {writeText} from './writing.js';
@@ -65,8 +67,9 @@ const SECONDS_PER_SAMPLE = 30;
 const SAMPLE_SECONDS = 8;
 /** How many times the held-out loss is measured. */
 const HELD_OUT_TIMES = 10;
+/** Seconds of training between two copies, the most that an interruption can lose; the page says so too. */
 const SECONDS_PER_COPY = 20;
-/** How much longer training goes on than the last copy took. */
+/** How much longer training goes on than the last copy took, where that is more. */
 const COPY_SHARE = 20;
 /** How much the latest step counts in the time per step that is shown. */
 const SPEED_MEMORY = 0.1;
@@ -82,6 +85,7 @@ export class Training {
   private secondsPerStep = 0;
   private stepsTimed = 0;
   private copyWanted = false;
+  /** The first copy is due after the first step. */
   private nextCopy = 0;
   private nextSample = 0;
 
@@ -109,7 +113,6 @@ export class Training {
     try {
       if (state) await this.restoreOptimizer(state);
       if (progress.step === 0) await this.begin();
-      this.nextCopy = performance.now() + SECONDS_PER_COPY * 1000;
       this.nextSample = performance.now() + SECONDS_PER_SAMPLE * 1000;
       while (progress.step < this.settings.steps && !this.stopped) {
         await this.takeStep();
@@ -169,7 +172,7 @@ export class Training {
     const start = performance.now();
     const loss = tf.tidy(() => {
       const stretches = this.text.batch(progress.step, batch);
-      return this.optimizer.minimize(() => this.lossOf(stretches), true, this.variables) as tf.Scalar;
+      return takeGradientStep(this.optimizer, () => this.lossOf(stretches), this.variables);
     });
     const value = await lossValue(loss);
     this.throwFailure();
@@ -211,7 +214,7 @@ export class Training {
       await this.keep();
       await this.gate?.opened;
     }
-    await pageTurn();
+    await nextTask();
   }
 
   private async measureHeldOut(): Promise<void> {
@@ -274,6 +277,7 @@ export class Training {
   }
 
   private throwFailure(): void {
+    if (webglRanOutOfMemory()) this.failure ??= new Problem(outOfMemory);
     if (this.failure) throw this.failure;
   }
 }

@@ -48,15 +48,24 @@ export async function bundleSpecs({fullGrid, environments = ['cpu', 'webgpu', 'w
   return outfile;
 }
 
-/** Every ```js block in a doc comment of src, with the place where it stands. */
+/** Every ```js block in a doc comment of src and among the README's recipes, with the place where it stands. */
 function docExamples() {
-  return filesUnder('src', '.ts').flatMap((path) => {
-    const text = readFileSync(join(root, path), 'utf8');
-    return [...text.matchAll(/^ \* ```js\n([\s\S]*?)^ \* ```$/gm)].map(({1: block, index}) => ({
-      place: `${path}:${text.slice(0, index).split('\n').length}`,
-      code: block.replace(/^ \* ?/gm, ''),
-    }));
-  });
+  const comments = filesUnder('src', '.ts').flatMap((path) => examplesIn(path, /^ \* ```js\n([\s\S]*?)^ \* ```$/gm));
+  return [
+    ...comments.map(({place, code}) => ({place, code: code.replace(/^ \* ?/gm, '')})),
+    ...examplesIn('README.md', /^```js\n([\s\S]*?)^```$/gm, '\n### A recipe for each layer\n'),
+  ];
+}
+
+/** What a pattern's group matches in a file, or in its section of that heading. */
+function examplesIn(path, pattern, heading = '') {
+  const text = readFileSync(join(root, path), 'utf8');
+  const start = text.indexOf(heading);
+  if (start < 0) throw new Error(`${path} has no section '${heading.trim()}'.`);
+  const end = heading ? text.indexOf('\n### ', start + heading.length) : text.length;
+  return [...text.matchAll(pattern)]
+    .filter(({index}) => start <= index && index < end)
+    .map(({1: code, index}) => ({place: `${path}:${text.slice(0, index).split('\n').length}`, code}));
 }
 
 function filesUnder(folder, ending) {

@@ -1,6 +1,7 @@
 /**
  * Collects the text that the demo's language model is trained on: the licences and the documentation of Perl's modules,
- * openly licensed English prose with code, found on any Debian machine. The same packages give the same text.
+ * openly licensed English prose with code, found on any Debian machine. The same versions of the packages that these come
+ * from give the same text, and others another one, so the manifest names them.
  *
  *     node scripts/pretrain/collect_text.js FILE
  */
@@ -15,11 +16,14 @@ import {fileURLToPath} from 'node:url';
 const LICENCES = '/usr/share/common-licenses';
 /** Of Perl itself: further modules, whose licences differ and which not every machine has, lie in folders named perl5. */
 const PERL_FOLDERS = [/^\/usr\/share\/perl\/[\d.]+$/, /^\/usr\/lib\/[^/]+\/perl\/[\d.]+$/];
+/** What renders the documentation, so its version shapes the text too. */
+const POD2TEXT = '/usr/bin/pod2text';
 const SEPARATOR = '\n\n';
 
 /**
  * @typedef {{name: string, files: number, bytes: number}} Source
- * @typedef {{sources: Source[], bytes: number, sha256: string}} Manifest
+ * @typedef {{sources: Source[], packages: string[], bytes: number, sha256: string}} Manifest
+ *   with packages as `perl-base 5.36.0-7`; none where dpkg-query is missing
  *
  * @returns {Promise<{text: Buffer, manifest: Manifest}>}
  * @throws if the machine lacks the text; the message says what to install
@@ -28,18 +32,23 @@ export async function collectText() {
   const seen = new Set();
   const take = (texts) => texts.filter(isText).filter((text) => isNew(text, seen));
   const licences = take(await readAll(await filesUnder([LICENCES], /./)));
-  const documentation = take(await renderPod(await filesUnder(await perlFolders(), /\.(pm|pod)$/)));
+  const folders = await perlFolders();
+  const documentation = take(await renderPod(await filesUnder(folders, /\.(pm|pod)$/)));
   if (licences.length === 0) throw new Error(`There is no text in ${LICENCES}: install the Debian package base-files.`);
   if (documentation.length === 0) throw noPerl();
   const text = Buffer.from([...licences, ...documentation].join(SEPARATOR));
   const sources = [describe('licences', licences), describe('documentation of Perl', documentation)];
-  return {text, manifest: {sources, bytes: text.length, sha256: createHash('sha256').update(text).digest('hex')}};
+  const packages = packagesOf([LICENCES, ...folders, POD2TEXT]);
+  const sha256 = createHash('sha256').update(text).digest('hex');
+  return {text, manifest: {sources, packages, bytes: text.length, sha256}};
 }
 
 /** @param {Manifest} manifest */
-export function manifestLines({sources, bytes, sha256}) {
+export function manifestLines({sources, packages, bytes, sha256}) {
   const lines = sources.map((source) => `${source.name}: ${source.files} files, ${source.bytes} bytes`);
-  return [...lines, `text: ${bytes} bytes, sha256 ${sha256}`].join('\n');
+  return [...lines, `packages: ${packages.join(', ') || 'unknown'}`, `text: ${bytes} bytes, sha256 ${sha256}`].join(
+    '\n',
+  );
 }
 
 function describe(name, texts) {
@@ -48,6 +57,21 @@ function describe(name, texts) {
 
 function noPerl() {
   return new Error("There is no documentation of Perl's modules, or no pod2text: install the Debian package perl.");
+}
+
+/** The Debian packages that these files and folders belong to, with their versions, sorted. */
+function packagesOf(paths) {
+  // A line names all owners: `perl-base, libperl5.36:amd64: /usr/lib/…`.
+  const owners = dpkgQuery(['--search', ...paths]).flatMap((line) => line.replace(/: \/.*$/, '').split(', '));
+  if (owners.length === 0) return [];
+  const versions = dpkgQuery(['--show', ...new Set(owners)]);
+  return versions.map((line) => line.replace('\t', ' ')).sort();
+}
+
+/** The lines that it prints; none where it is missing, or knows none of what it is asked for. */
+function dpkgQuery(args) {
+  const {stdout} = spawnSync('dpkg-query', args, {encoding: 'utf8', env: {...process.env, LC_ALL: 'C'}});
+  return (stdout ?? '').split('\n').filter(Boolean);
 }
 
 async function perlFolders() {
@@ -87,7 +111,7 @@ async function renderPod(paths) {
   const folder = await mkdtemp(join(tmpdir(), 'pod-text-'));
   try {
     const rendered = documented.map((_, i) => join(folder, `${i}.txt`));
-    const {error} = spawnSync('pod2text', [
+    const {error} = spawnSync(POD2TEXT, [
       '--utf8',
       '--errors=none',
       ...documented.flatMap((path, i) => [path, rendered[i]]),

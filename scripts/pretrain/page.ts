@@ -24,10 +24,10 @@ const ROUNDING_COST = 0.005;
 const PROMPT = 'NAME\n    ';
 const SAMPLE_LENGTH = 200;
 
-async function pretrain({settings, sha256, libraryVersion}: Assignment): Promise<void> {
+async function pretrain({settings, text: {sha256, packages}, libraryVersion}: Assignment): Promise<void> {
   const text = await readText(settings);
   const backend = await openBackend('webgpu', false);
-  const {layers, heads, width, mlp, context, batch, steps} = settings;
+  const {layers, heads, width, mlp, context, batch, steps, rate} = settings;
   const config = {
     layers,
     heads,
@@ -42,7 +42,8 @@ async function pretrain({settings, sha256, libraryVersion}: Assignment): Promise
   console.log(`Training ${model.countParams()} parameters on ${text.length} bytes, ${batch} × ${context} in a step.`);
   const loss = await train(backend, taskOf(model, text, settings), settings);
 
-  const training = {steps, batch, context, heldOutLoss: loss, textSha256: sha256, libraryVersion};
+  const origin = {textSha256: sha256, textPackages: packages, libraryVersion};
+  const training = {steps, batch, context, rate, bytes: text.length, heldOutLoss: loss, ...origin};
   model.setUserDefinedMetadata({gpt: config, tokenizer: 'bytes', training});
   await model.save(float16Files(putFile));
   model.dispose();

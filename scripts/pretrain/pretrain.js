@@ -21,20 +21,24 @@ const OUT = join(root, 'demo/public/gpt');
  * @param {string} [textFile] by default the text is collected
  */
 async function pack(folder, textFile) {
-  const text = textFile ? await readFile(textFile) : await collect();
+  // Of a text that is given, nobody knows here what it was collected from.
+  const {text, packages = null} = textFile ? {text: await readFile(textFile)} : await collect();
   const {version} = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
   await rm(folder, {recursive: true, force: true});
   await mkdir(folder, {recursive: true});
   await writeFile(join(folder, 'text.txt'), text);
   await bundlePage(join(here, 'page.ts'), folder);
-  await bundleRunner(join(here, 'runner.ts'), folder, {LIBRARY_VERSION: JSON.stringify(version)});
+  await bundleRunner(join(here, 'runner.ts'), folder, {
+    LIBRARY_VERSION: JSON.stringify(version),
+    TEXT_PACKAGES: JSON.stringify(packages),
+  });
   await copyPlaywright(join(folder, 'node_modules/playwright-core'));
 }
 
 async function collect() {
   const {text, manifest} = await collectText();
   console.log(manifestLines(manifest));
-  return text;
+  return {text, packages: manifest.packages};
 }
 
 /** Takes an option and its value out of the arguments, which the packed program does not know. */

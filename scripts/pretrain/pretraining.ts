@@ -22,8 +22,8 @@ export interface Settings {
 
 export interface Assignment {
   settings: Settings;
-  /** Of the text; goes into the model's metadata. */
-  sha256: string;
+  /** Goes into the model's metadata; the packages that the text was collected from are null where they are not known. */
+  text: {sha256: string; packages: string[] | null};
   /** Of this library. */
   libraryVersion: string;
 }

@@ -17,8 +17,9 @@ import type {Assignment, PretrainingPage} from './pretraining.js';
 
 type PageGlobal = typeof globalThis & {pretraining: PretrainingPage};
 
-/** Replaced when this file is bundled. */
+/** Both are replaced when this file is bundled. */
 declare const LIBRARY_VERSION: string;
+declare const TEXT_PACKAGES: string[] | null;
 
 const here = dirname(fileURLToPath(import.meta.url));
 const TEXT = join(here, 'text.txt');
@@ -30,7 +31,8 @@ async function run(args: string[]): Promise<void> {
     return;
   }
   const {settings, out} = options;
-  const assignment = {settings, sha256: await sha256Of(TEXT), libraryVersion: LIBRARY_VERSION};
+  const text = {sha256: await sha256Of(TEXT), packages: TEXT_PACKAGES};
+  const assignment = {settings, text, libraryVersion: LIBRARY_VERSION};
   await mkdir(out, {recursive: true});
   const server = await serve(out);
   const gpuFlags = process.env.GPU_FLAGS?.split(/\s+/).filter(Boolean);

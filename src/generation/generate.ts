@@ -1,6 +1,7 @@
 /** The functions `generate` and `generateTokens`: text of a language model, token by token. */
 import type {LayersModel} from '@tensorflow/tfjs-layers';
 import {CachedModel} from './cached_model.js';
+import {nextTask} from './next_task.js';
 import {randomOf} from './random.js';
 import {type SampleTokenOptions, sampleToken} from './sampling.js';
 
@@ -121,16 +122,4 @@ function checkedPrompt(prompt: ArrayLike<number>, vocabSize: number): number[] {
     throw new Error(`generate: prompt must hold tokens from 0 to ${vocabSize - 1}, at least one, got ${got}.`);
   }
   return tokens;
-}
-
-/** Lets the page paint and answer. Timers would not do: in hidden tabs they wait for a second. */
-function nextTask(): Promise<void> {
-  return new Promise((resolve) => {
-    const {port1, port2} = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
 }

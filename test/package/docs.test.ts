@@ -1,4 +1,4 @@
-/** Every example in a doc comment of src runs as it stands. */
+/** Every example in a doc comment of src, and every recipe of the README, runs as it stands. */
 import * as core from '@tensorflow/tfjs-core';
 import * as tf from '../../src/tf.js';
 import {restoreBackendAfterwards} from '../backends.js';
@@ -22,7 +22,8 @@ describe('The example at', () => {
       const promised = [...code.matchAll(/console\.log\([^;]*\); \/\/ (\[.*)$/gm)].map(([, text]) => text);
       const logged = spy.calls.allArgs().map((args) => args.map((arg) => `[${arg}]`.replaceAll(',', ', ')).join(' '));
       if (promised.length > 0) expect(logged).toEqual(promised);
-      else expect(logged.length).toBeGreaterThan(0);
+      // A recipe for training may end with that.
+      else expect(logged.length > 0 || code.includes('await model.fit(')).toBeTrue();
     });
   }
 
