@@ -220,22 +220,33 @@ export interface HalfOperand {
   factor?: string;
 }
 
-const itemsOf = ({depth}: HalfColumns) => (MATRIX_SIZE * matricesOf(depth) * MATRIX_SIZE) / 4;
+/** What an invocation loads at once of a tile: a quad of one operand, and in which invocations. */
+interface Share {
+  operand: HalfOperand;
+  register: string;
+  /** WGSL of the column in the tile, and of its quad. */
+  column: string;
+  quad: string;
+  /** WGSL; always where it is left out. */
+  isOwn?: string;
+}
 
 /** How the loads of a tile are spread over the workgroup: as transfers of tile_wgsl.ts are, into two buffers. */
 export class ColumnsAhead {
-  constructor(
-    private readonly tile: HalfTile,
-    private readonly operands: HalfOperand[],
-  ) {}
+  private readonly shares: Share[];
+
+  constructor(tile: HalfTile, operands: HalfOperand[]) {
+    this.shares = sharesOf(tile, operands);
+  }
 
   get declare(): string {
-    return this.each((operand, n) => `var ${operand.columns.name}Ahead${n} = vec4f();`);
+    return this.shares.map(({register}) => `var ${register} = vec4f();`).join('\n');
   }
 
   /** The tile that begins at `columnStart` into registers. What lies inside needs fewer instructions. */
   load(columnStart: string): string {
-    const isWhole = this.operands.map(({limit}) => `(aheadStart + ${MATRIX_SIZE}u <= ${limit})`);
+    const limits = new Set(this.shares.map(({operand}) => operand.limit));
+    const isWhole = [...limits].map((limit) => `(aheadStart + ${MATRIX_SIZE}u <= ${limit})`);
     return `{
       let aheadStart = ${columnStart};
       if (${isWhole.join(' & ')}) {
@@ -247,43 +258,57 @@ export class ColumnsAhead {
   }
 
   private loads(inside: boolean): string {
-    return this.each(({columns, operand, limit, factor}, n) => {
-      const quads = (matricesOf(columns.depth) * MATRIX_SIZE) / 4;
-      const item = this.item(n);
-      const [row, quad] = [`aheadStart + ${item} / ${quads}u`, `${item} % ${quads}u`];
-      const base = `${operand}Base`;
-      const canSkip = inside && columns.depth % MATRIX_SIZE === 0;
-      const load = canSkip
-        ? `loadInside_${operand}(${base}, ${row}, ${quad})`
-        : `load_${operand}(${base}, ${limit}, ${row}, ${quad})`;
-      return this.ifItem(columns, n, `${columns.name}Ahead${n} = ${factor ? `${factor} * ` : ''}${load};`);
+    return this.each(({operand: {operand, columns, limit, factor}, register, column, quad}) => {
+      const row = `aheadStart + ${column}`;
+      const load =
+        inside && columns.depth % MATRIX_SIZE === 0
+          ? `loadInside_${operand}(${operand}Base, ${row}, ${quad})`
+          : `load_${operand}(${operand}Base, ${limit}, ${row}, ${quad})`;
+      return `${register} = ${factor ? `${factor} * ` : ''}${load};`;
     });
   }
 
   /** What is in registers into this buffer, 0 or 1. */
   store(buffer: string): string {
-    return this.each(({columns}, n) => {
-      const quads = (matricesOf(columns.depth) * MATRIX_SIZE) / 4;
-      const item = this.item(n);
-      const place = `${buffer} * ${columnQuads(columns)}u + ${item} / ${quads}u * ${columnStride(columns) / 4}u + ${item} % ${quads}u`;
-      return this.ifItem(columns, n, `${columns.name}[${place}] = vec4<f16>(${columns.name}Ahead${n});`);
+    return this.each(({operand: {columns}, register, column, quad}) => {
+      const place = `${buffer} * ${columnQuads(columns)}u + ${column} * ${columnStride(columns) / 4}u + ${quad}`;
+      return `${columns.name}[${place}] = vec4<f16>(${register});`;
     });
   }
 
-  private each(code: (operand: HalfOperand, n: number) => string): string {
-    return this.operands
-      .map((operand) => lines(Math.ceil(itemsOf(operand.columns) / this.tile.threads), (n) => code(operand, n)))
+  private each(code: (share: Share) => string): string {
+    return this.shares
+      .map((share) => (share.isOwn ? `if (${share.isOwn}) { ${code(share)} }` : code(share)))
       .join('\n');
   }
+}
 
-  private item(n: number): string {
-    return `(localIndex + ${n * this.tile.threads}u)`;
-  }
-
-  private ifItem(columns: HalfColumns, n: number, code: string): string {
-    const items = itemsOf(columns);
-    return (n + 1) * this.tile.threads <= items ? code : `if (${this.item(n)} < ${items}u) { ${code} }`;
-  }
+function sharesOf({threads}: HalfTile, operands: HalfOperand[]): Share[] {
+  // Operands that do not need all invocations get other ones.
+  let nextThread = 0;
+  return operands.flatMap((operand) => {
+    const {columns} = operand;
+    const quads = (matricesOf(columns.depth) * MATRIX_SIZE) / 4;
+    const count = MATRIX_SIZE * quads;
+    const share = (n: number, item: string, isOwn?: string): Share => ({
+      operand,
+      register: `${columns.name}Ahead${n}`,
+      column: `(${item} / ${quads}u)`,
+      quad: `${item} % ${quads}u`,
+      isOwn,
+    });
+    if (count < threads) {
+      const first = nextThread + count <= threads ? nextThread : 0;
+      nextThread = first + count;
+      // The remainder, where it is the same, because compilers can tell how large it is.
+      const item = first % count === 0 ? `(localIndex % ${count}u)` : `(localIndex - ${first}u)`;
+      return share(0, item, `(localIndex >= ${first}u) & (localIndex < ${first + count}u)`);
+    }
+    return range(Math.ceil(count / threads)).map((n) => {
+      const item = `(localIndex + ${n * threads}u)`;
+      return share(n, item, (n + 1) * threads <= count ? undefined : `${item} < ${count}u`);
+    });
+  });
 }
 
 /** Bases of the operands of one head, in the variables that {@link operandSource} is told. */
