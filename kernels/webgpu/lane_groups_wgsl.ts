@@ -149,7 +149,7 @@ const MOST_LOADS_UNROLLED = 8;
 /**
  * A loop over the columns in workgroup memory, `tile.unrolled` of them in each step; `column` is the first of a step. It counts
  * one by one, from a constant to a constant, because then Chromium's compiler knows what indices can become. Elsewhere it
- * clamps each of them, which takes as long as a seventh of the multiply-adds.
+ * clamps each of them, which took a sixteenth of the forward kernel's time on an H200.
  */
 export function overColumnsOfTile(tile: GroupTile, body: string): string {
   return `for (var step = 0u; step < ${tile.columns / tile.unrolled}u; step++) {
