@@ -47,24 +47,28 @@ interface MatrixConfig {
   resultComponentType: string;
 }
 
+/** What adapters tell of themselves; parts are experimental, and missing in some browsers. */
+type AdapterInfo = Partial<GPUAdapterInfo> & {subgroupMatrixConfigs?: Iterable<MatrixConfig>};
+
 /** Whether the device multiplies float16 matrices of 16 × 16 with float32 sums, in subgroups of 32. */
 export function hasHalfMatrices({features, adapterInfo}: GPUDevice): boolean {
-  const {subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs} = adapterInfo as
-    | (GPUAdapterInfo & {subgroupMatrixConfigs?: Iterable<MatrixConfig>})
-    | {subgroupMinSize?: number; subgroupMaxSize?: number; subgroupMatrixConfigs?: undefined};
+  const {subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = []}: AdapterInfo = adapterInfo ?? {};
   return (
     halfFeatures.every((feature) => features.has(feature)) &&
     Boolean(globalThis.navigator?.gpu?.wgslLanguageFeatures.has('subgroup_id')) &&
     subgroupMinSize === SUBGROUP_LANES &&
     subgroupMaxSize === SUBGROUP_LANES &&
-    [...(subgroupMatrixConfigs ?? [])].some(
+    [...subgroupMatrixConfigs].some(
       ({M, N, K, componentType, resultComponentType}) =>
         [M, N, K].every((size) => size === MATRIX_SIZE) && componentType === 'f16' && resultComponentType === 'f32',
     )
   );
 }
 
-/** The tile of a kernel; undefined where the head dimension, or so many buffers, are not for it. */
+/** Smaller workgroups would load the same columns too often, however few there are. */
+const FEWEST_SUBGROUPS = 4;
+
+/** The tile of a kernel; undefined where the head dimension is not for it, or the device has no room. */
 export function chooseHalfTile(
   {limits}: GPUDevice,
   kernel: GroupedKernel,
@@ -73,18 +77,18 @@ export function chooseHalfTile(
 ): HalfTile | undefined {
   if (Math.max(variant.depth, variant.valueDepth) > MOST_DEPTH) return undefined;
   const {mostSubgroups, enoughWorkgroups} = halfShapes[kernel];
-  for (let subgroups = mostSubgroups; subgroups >= 1; subgroups /= 2) {
-    const tile = {
-      subgroups,
-      threads: subgroups * SUBGROUP_LANES,
-      rows: subgroups * MATRIX_SIZE,
-      columns: MATRIX_SIZE,
-    };
-    const fits =
-      bytesOf(variant, tile) <= limits.maxComputeWorkgroupStorageSize &&
-      tile.threads <= Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
-    const feeds = tile.rows <= blockRows && Math.ceil(rows / tile.rows) * matrices >= enoughWorkgroups;
-    if (fits && (feeds || subgroups === 1 || (subgroups <= 4 && tile.rows <= blockRows))) return tile;
-  }
-  return undefined;
+  const tileOf = (subgroups: number): HalfTile => ({
+    subgroups,
+    threads: subgroups * SUBGROUP_LANES,
+    rows: subgroups * MATRIX_SIZE,
+    columns: MATRIX_SIZE,
+  });
+  const areFew = (tile: HalfTile) => Math.ceil(rows / tile.rows) * matrices < enoughWorkgroups;
+  const isTooLarge = (tile: HalfTile) => tile.rows > blockRows || (tile.subgroups > FEWEST_SUBGROUPS && areFew(tile));
+  const hasRoom = (tile: HalfTile) =>
+    bytesOf(variant, tile) <= limits.maxComputeWorkgroupStorageSize &&
+    tile.threads <= Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
+  let tile = tileOf(mostSubgroups);
+  while (tile.subgroups > 1 && (isTooLarge(tile) || !hasRoom(tile))) tile = tileOf(tile.subgroups / 2);
+  return hasRoom(tile) ? tile : undefined;
 }

@@ -1,13 +1,14 @@
 import {takeTrial} from '../../bench/tune/take_trial.js';
 import {readTrials, sizeNames, type TunedKernel, trialName} from '../../bench/tune/tile_trial.js';
 import {fewQueriesShapes} from '../../kernels/webgpu/few_queries_tiles.js';
+import {halfShapes} from '../../kernels/webgpu/half_tiles.js';
 import {groupShapes} from '../../kernels/webgpu/lane_group_tiles.js';
 import {denseProductTable, matMulTable, productTable, tileTable} from '../../kernels/webgpu/tile_sizes.js';
 
 const device = (subgroupMaxSize: number) => ({adapterInfo: {subgroupMaxSize}}) as unknown as GPUDevice;
 
 /** Everything that a trial may change. */
-const tables = {tileTable, productTable, matMulTable, denseProductTable, groupShapes, fewQueriesShapes};
+const tables = {tileTable, productTable, matMulTable, denseProductTable, groupShapes, halfShapes, fewQueriesShapes};
 
 /** The tables after a trial on this device; they are as before when it returns. */
 function tablesAfter(trial: string, gpu: GPUDevice): typeof tables {
