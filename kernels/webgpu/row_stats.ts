@@ -28,8 +28,11 @@ import {dispatch} from './dispatch.js';
 import {makeGradientScales} from './gradient_scale.js';
 import {makeHeadTable} from './head_table.js';
 import {entryPoint, type Shader} from './shader.js';
+import {lines, range} from './tile_wgsl.js';
 
 const THREADS = 64;
+/** Of delta, of four numbers each. */
+const SUMS = 4;
 
 /** The entry of rows that saw nothing. */
 const UNSEEN = 'vec4f(1e37, 1.0, 0.0, 0.0)';
@@ -77,6 +80,10 @@ fn statsOf(head: Head, query: u32) -> vec4f {
 
 function rowStatsShader(variant: AttentionVariant, hasDLse: boolean, roundsGradient: boolean): Shader {
   const quads = Math.ceil(variant.valueDepth / 4);
+  const gradient = (n: number) => {
+    const quad = `load_dOutput(oBase, params.queries, query, quad + ${n}u)`;
+    return roundsGradient ? `quantizeToF16(gradientScale * ${quad}) / gradientScale` : quad;
+  };
   return attentionShader(
     [
       operandBinding(variant, 'output', 'read'),
@@ -105,14 +112,15 @@ ${entryPoint(
     stats[headIndex] = vec4f(head.slope, f32(head.queryLength), f32(head.keyLength), gradientScale);
   }
   let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
-  // Four short sums round less than one long one.
-  var sums = vec4f();
-  for (var quad = 0u; quad < ${quads}u; quad++) {
-    let gradient = load_dOutput(oBase, params.queries, query, quad);
-    sums += load_output(oBase, params.queries, query, quad) * ${roundsGradient ? 'quantizeToF16(gradientScale * gradient) / gradientScale' : 'gradient'};
+  // Many short sums round less than a long one: what is left of dOutput·vᵀ − delta is often far smaller than either.
+  ${lines(SUMS, (n) => `var sums${n} = vec4f();`)}
+  for (var quad = 0u; quad < ${quads}u; quad += ${SUMS}u) {
+    ${lines(SUMS, (n) => `sums${n} = fma(load_output(oBase, params.queries, query, quad + ${n}u), ${gradient(n)}, sums${n});`)}
   }
   let dLse = ${hasDLse ? 'dSoftmaxStats[row].x' : '0.0'};
-  let delta = dot(sums, vec4f(1.0)) - dLse;
+  let delta = dot(${range(SUMS)
+    .map((n) => `sums${n}`)
+    .join(' + ')}, vec4f(1.0)) - dLse;
   let reference = softmaxStats[row].x;
   let sum = softmaxStats[row].y;
   let seen = reference > ${HIDDEN_BELOW} || reference != reference;
