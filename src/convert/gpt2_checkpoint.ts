@@ -8,11 +8,12 @@ import {readSafetensors, type SafetensorsTensor} from './safetensors.js';
 /** Options of {@link loadGpt2}: those of `gpt` that do not depend on the checkpoint. */
 export type LoadGpt2Options = Pick<
   GptArgs,
-  'attention' | 'attentionLayout' | 'dropout' | 'loraRank' | 'loraAlpha' | 'seed'
+  'attention' | 'attentionPrecision' | 'attentionLayout' | 'dropout' | 'loraRank' | 'loraAlpha' | 'seed'
 >;
 
 const OPTION_NAMES: (keyof LoadGpt2Options)[] = [
   'attention',
+  'attentionPrecision',
   'attentionLayout',
   'dropout',
   'loraRank',

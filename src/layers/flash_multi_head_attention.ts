@@ -67,6 +67,8 @@ export interface FlashMultiHeadAttentionArgs extends LayerArgs {
   rotary?: boolean | {base: number};
   /** 'flash' (default), or 'standard': the same with tfjs's matMul and softmax, which write the score matrix. */
   attention?: 'flash' | 'standard';
+  /** As in `flashAttention`: 'highest' (default), or 'fast', which multiplies in float16 on GPUs that can. */
+  precision?: 'highest' | 'fast';
   /** Block-sparse attention: a layout that covers [Sq, Sk], or a pattern that makes one for the lengths that come. */
   layout?: BlockLayout | BlockLayoutJson | AttentionPattern;
   /**
@@ -143,7 +145,7 @@ export class FlashMultiHeadAttention extends layers.Layer {
   private readonly useBias: boolean;
   /** Elements of the output's last axis: given, or, once built, those of the query's. */
   private outputs: number | undefined;
-  private readonly options: Pick<LayerAttentionOptions, 'scale' | 'causal' | 'window' | 'softcap'>;
+  private readonly options: Pick<LayerAttentionOptions, 'scale' | 'causal' | 'window' | 'softcap' | 'precision'>;
   private readonly useCausalMask: boolean;
   private readonly dropout: number;
   private readonly seed: number | undefined;
@@ -390,7 +392,7 @@ export class FlashMultiHeadAttention extends layers.Layer {
 
   override getConfig(): serialization.ConfigDict {
     const named = (object: serialization.Serializable | undefined) => (object ? toIdentifier(object) : null);
-    const {scale = null, causal = false, window = null, softcap = null} = this.options;
+    const {scale = null, causal = false, window = null, softcap = null, precision = null} = this.options;
     return {
       ...super.getConfig(),
       numHeads: this.numHeads,
@@ -404,6 +406,7 @@ export class FlashMultiHeadAttention extends layers.Layer {
       window,
       softcap,
       scale,
+      precision,
       dropout: this.dropout,
       seed: this.seed ?? null,
       rotary: this.rotaryBase === undefined ? false : {base: this.rotaryBase},
@@ -474,8 +477,11 @@ function optional<T extends serialization.Serializable>(
 }
 
 /** The options that pass through to the op, without those that a saved configuration has as null. */
-function attentionOptions({scale, causal, window, softcap}: FlashMultiHeadAttentionArgs) {
-  const options = {scale, causal, window, softcap};
+function attentionOptions({scale, causal, window, softcap, precision}: FlashMultiHeadAttentionArgs) {
+  if (precision != null && precision !== 'highest' && precision !== 'fast') {
+    fail(`precision must be 'highest' or 'fast', got '${precision}'.`);
+  }
+  const options = {scale, causal, window, softcap, precision};
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value != null)) as Partial<typeof options>;
 }
 

@@ -12,6 +12,7 @@ export interface GptArgs
   extends Pick<
     TransformerBlockArgs,
     | 'attention'
+    | 'attentionPrecision'
     | 'attentionLayout'
     | 'mlp'
     | 'mlpOptions'

@@ -20,10 +20,10 @@ import {
 import type {FlashAttentionOptions} from '../ops/flash_attention.js';
 import {layoutMask} from './attention_layouts.js';
 
-/** What attention layers ask of attention. */
+/** What attention layers ask of attention; 'standard' attention has one precision only. */
 export type LayerAttentionOptions = Pick<
   FlashAttentionOptions,
-  'scale' | 'causal' | 'window' | 'softcap' | 'layout'
+  'scale' | 'causal' | 'window' | 'softcap' | 'precision' | 'layout'
 > & {
   mask?: Tensor;
   dropout?: {rate: number; seed?: number};

@@ -66,6 +66,8 @@ export interface TransformerBlockArgs extends LayerArgs {
   activation?: string;
   /** See `flashMultiHeadAttention`. Default 'flash'. */
   attention?: 'flash' | 'standard';
+  /** The `precision` of `flashMultiHeadAttention`. Default 'highest'. */
+  attentionPrecision?: FlashMultiHeadAttentionArgs['precision'];
   /** The `layout` of `flashMultiHeadAttention`: a pattern serves sequences of any length, a layout those it covers. */
   attentionLayout?: FlashMultiHeadAttentionArgs['layout'];
   /** See `flashMultiHeadAttention`. Default `numHeads`. */
@@ -190,7 +192,8 @@ export class TransformerBlock extends layers.Layer implements Sparsifiable {
   }
 
   private makeAttention(keyDim: number): FlashMultiHeadAttention {
-    const {numHeads, numKvHeads, causal, rotary, attention, attentionLayout, loraRank, loraAlpha, useBias} = this.args;
+    const {numHeads, numKvHeads, causal, rotary, loraRank, loraAlpha, useBias} = this.args;
+    const {attention, attentionPrecision, attentionLayout} = this.args;
     return flashMultiHeadAttention({
       name: 'attention',
       numHeads,
@@ -199,6 +202,7 @@ export class TransformerBlock extends layers.Layer implements Sparsifiable {
       causal,
       rotary,
       attention,
+      precision: attentionPrecision,
       layout: attentionLayout,
       loraRank,
       loraAlpha,

@@ -163,6 +163,7 @@ describeOnBackends(
         numHeads: 4,
         numKvHeads: 2,
         rotary: true,
+        attentionPrecision: 'fast',
         attentionLayout: {pattern: 'slidingWindow', blockSize: 2, window: [2, 0]},
       },
     };
