@@ -18,9 +18,9 @@ import {
   softmaxFunctions,
   storeFunction,
 } from './attention_wgsl.js';
+import {ColumnsAhead} from './half_columns_wgsl.js';
 import {
   addWeightedColumns,
-  ColumnsAhead,
   declareBases,
   declareHalfMemory,
   declareResults,

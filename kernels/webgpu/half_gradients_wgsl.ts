@@ -16,15 +16,13 @@ import {
   scoreFunctions,
   storeFunction,
 } from './attention_wgsl.js';
+import {ColumnsAhead, type HalfColumns, type HalfOperand} from './half_columns_wgsl.js';
 import {
   addWeightedColumns,
-  ColumnsAhead,
   declareBases,
   declareHalfMemory,
   declareResults,
   enterHalfTile,
-  type HalfColumns,
-  type HalfOperand,
   halfBuiltins,
   halfBytes,
   halfDirectives,
