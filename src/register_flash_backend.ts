@@ -9,6 +9,7 @@ import {
   type TensorInfo,
 } from '@tensorflow/tfjs-core';
 import {assertAlive, isLost, watchDevice} from '../kernels/webgpu/device_lost.js';
+import {findHalfMatrices} from '../kernels/webgpu/half_support.js';
 
 /** The backends that {@link registerFlashBackend} chooses from, best first. */
 const BACKENDS = ['webgpu', 'webgl', 'cpu'] as const;
@@ -143,6 +144,7 @@ async function openDevice(gpu: GPU): Promise<OpenedDevice | null> {
     const requiredFeatures = ([...adapter.features] as GPUFeatureName[]).filter(isWanted);
     try {
       const device = await adapter.requestDevice({requiredFeatures, requiredLimits: limitsOf(adapter)});
+      await findHalfMatrices(device);
       return {device, info: adapter.info};
     } catch (error) {
       console.warn(`registerFlashBackend: no WebGPU device with the features [${requiredFeatures}]:`, error);

@@ -15,7 +15,8 @@ import {
   halfQueryGradientBytes,
   halfQueryGradientShader,
 } from './half_gradients_wgsl.js';
-import {chooseHalfTile, type HalfTile, hasHalfMatrices} from './half_tiles.js';
+import {hasHalfMatrices} from './half_support.js';
+import {chooseHalfTile, type HalfTile} from './half_tiles.js';
 import {type KeyValueOutputs, keyValueGradientShader} from './key_value_gradient_wgsl.js';
 import {chooseGroupTile, type GroupTile, groupedWork} from './lane_group_tiles.js';
 import {liveTilesOf} from './live_tiles.js';

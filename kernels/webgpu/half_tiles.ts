@@ -1,7 +1,4 @@
-/**
- * Which devices take the attention kernels that multiply in float16 (half_matrices_wgsl.ts), and how these cut up the score
- * matrix there.
- */
+/** How the attention kernels that multiply in float16 (half_matrices_wgsl.ts) cut up the score matrix. */
 import type {AttentionVariant} from './attention_wgsl.js';
 import type {GroupedKernel, GroupedWork} from './lane_group_tiles.js';
 
@@ -20,8 +17,6 @@ export const MATRIX_SIZE = 16;
 /** Lanes of a subgroup: the kernels spread a matrix of scores over so many. */
 export const SUBGROUP_LANES = 32;
 
-export const halfFeatures = ['subgroups', 'shader-f16', 'chromium-experimental-subgroup-matrix'] as const;
-
 /** What a tile is made from: the one place to tune. */
 interface Shape {
   /** More share the columns that they load, and take more workgroup memory. */
@@ -38,32 +33,6 @@ export const halfShapes: Record<GroupedKernel, Shape> = {
 
 /** Both operands of the rows, and the sums, must stay in registers. */
 const MOST_DEPTH = 128;
-
-interface MatrixConfig {
-  M: number;
-  N: number;
-  K: number;
-  componentType: string;
-  resultComponentType: string;
-}
-
-/** What adapters tell of themselves; parts are experimental, and missing in some browsers. */
-type AdapterInfo = Partial<GPUAdapterInfo> & {subgroupMatrixConfigs?: Iterable<MatrixConfig>};
-
-/** Whether the device multiplies float16 matrices of 16 × 16 with float32 sums, in subgroups of 32. */
-export function hasHalfMatrices({features, adapterInfo}: GPUDevice): boolean {
-  const {subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs = []}: AdapterInfo = adapterInfo ?? {};
-  return (
-    halfFeatures.every((feature) => features.has(feature)) &&
-    Boolean(globalThis.navigator?.gpu?.wgslLanguageFeatures.has('subgroup_id')) &&
-    subgroupMinSize === SUBGROUP_LANES &&
-    subgroupMaxSize === SUBGROUP_LANES &&
-    [...subgroupMatrixConfigs].some(
-      ({M, N, K, componentType, resultComponentType}) =>
-        [M, N, K].every((size) => size === MATRIX_SIZE) && componentType === 'f16' && resultComponentType === 'f32',
-    )
-  );
-}
 
 /** Smaller workgroups would load the same columns too often, however few there are. */
 const FEWEST_SUBGROUPS = 4;

@@ -65,11 +65,11 @@ export interface FlashAttentionOptions {
    */
   dropout?: {rate: number; seed?: number};
   /**
-   * 'highest' (default): float32 throughout. 'fast': on WebGPU devices that multiply matrices of float16 with float32 sums
-   * (the experimental feature 'chromium-experimental-subgroup-matrix', which `registerFlashBackend` asks for), and heads of up
-   * to 128, q, k, v, probabilities and their gradients are rounded to float16 before they are multiplied; everywhere else it
-   * is 'highest'. Each rounding is off by up to 2⁻¹¹ of the number: for normal inputs the output by some 10⁻³ of its size,
-   * gradients by a few. Elements of q, k and v must stay within ±65504; gradients are scaled and need not.
+   * 'highest' (default): float32 throughout. 'fast': with D and Dv up to 128, on a device of `registerFlashBackend` that
+   * multiplies matrices of float16 with float32 sums (the experimental 'chromium-experimental-subgroup-matrix'), q, k, v,
+   * probabilities and their gradients are rounded to float16 before they are multiplied; everywhere else it is 'highest'.
+   * Each rounding is off by up to 2⁻¹¹ of the number. Of random normal inputs, S 4096, the output was off by 5·10⁻⁴ of its
+   * largest value, gradients by 1.2·10⁻³. Elements of q, k and v must stay within ±65504; gradients are scaled and need not.
    */
   precision?: 'highest' | 'fast';
 }

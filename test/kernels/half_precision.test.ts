@@ -2,7 +2,8 @@
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '@tensorflow/tfjs-core';
 import {halfForwardBytes} from '../../kernels/webgpu/half_forward_wgsl.js';
-import {chooseHalfTile, hasHalfMatrices} from '../../kernels/webgpu/half_tiles.js';
+import {findHalfMatrices, hasHalfMatrices} from '../../kernels/webgpu/half_support.js';
+import {chooseHalfTile} from '../../kernels/webgpu/half_tiles.js';
 import {flashAttention} from '../../src/index.js';
 import {type AttentionCase, attentionCases, describeCase} from '../attention_cases.js';
 import {makeInputs} from '../attention_inputs.js';
@@ -138,5 +139,63 @@ describe('Tiles of float16', () => {
 
   it('are not for larger heads', () => {
     expect(rowsOf(160, 4096)).toBeUndefined();
+  });
+});
+
+describe('Matrices of float16', () => {
+  const limits = {
+    maxComputeWorkgroupStorageSize: 49152,
+    maxComputeInvocationsPerWorkgroup: 1024,
+    maxComputeWorkgroupSizeX: 1024,
+  };
+  const config = {M: 16, N: 16, K: 16, componentType: 'f16', resultComponentType: 'f32'};
+  const features = ['subgroups', 'shader-f16', 'chromium-experimental-subgroup-matrix'];
+
+  /** A device that takes every shader, or complains of it; other members as given. */
+  function device(more: object = {}, complaints: {type: string}[] = []): GPUDevice {
+    const gpu = {
+      features: new Set(features),
+      adapterInfo: {subgroupMinSize: 32, subgroupMaxSize: 32, subgroupMatrixConfigs: [config]},
+      limits,
+      pushErrorScope: () => {},
+      popErrorScope: async () => null,
+      createShaderModule: ({code}: {code: string}) => {
+        expect(code).toContain('subgroupMatrixMultiplyAccumulate');
+        return {getCompilationInfo: async () => ({messages: complaints})};
+      },
+    };
+    return {...gpu, ...more} as unknown as GPUDevice;
+  }
+
+  async function isFound(gpu: GPUDevice): Promise<boolean> {
+    await findHalfMatrices(gpu);
+    return hasHalfMatrices(gpu);
+  }
+
+  it('are found where the browser takes a kernel, and nowhere before', async () => {
+    expect(hasHalfMatrices(device())).toBe(false);
+    expect(await isFound(device())).toBe(true);
+    expect(await isFound(device({}, [{type: 'warning'}]))).toBe(true);
+    expect(await isFound(device({}, [{type: 'warning'}, {type: 'error'}]))).toBe(false);
+    expect(await isFound(device({popErrorScope: async () => ({message: 'no'})}))).toBe(false);
+  });
+
+  it('must be of the size and the types that the kernels have', async () => {
+    const without = (feature: string) => device({features: new Set(features.filter((name) => name !== feature))});
+    for (const feature of features)
+      expect(await isFound(without(feature)))
+        .withContext(feature)
+        .toBe(false);
+    const info = {subgroupMinSize: 32, subgroupMaxSize: 32, subgroupMatrixConfigs: [config]};
+    for (const other of [
+      {...info, subgroupMinSize: 16},
+      {...info, subgroupMatrixConfigs: undefined},
+      {...info, subgroupMatrixConfigs: [{...config, N: 8}]},
+      {...info, subgroupMatrixConfigs: [{...config, resultComponentType: 'f16'}]},
+    ]) {
+      expect(await isFound(device({adapterInfo: other})))
+        .withContext(JSON.stringify(other))
+        .toBe(false);
+    }
   });
 });
