@@ -203,7 +203,12 @@ const gptTokensOnGpu = 8192;
 
 export function suite(name: SuiteName, filter: Filter): Suite {
   const {problems, limitSeconds} = name === 'software' ? softwareSuite(filter) : gpuSuite(filter);
-  return {problems: problems.filter((problem) => matches(problem, filter)), limitSeconds};
+  const withPrecision = problems.map((problem) => inPrecision(problem, filter.precision));
+  return {problems: withPrecision.filter((problem) => matches(problem, filter)), limitSeconds};
+}
+
+function inPrecision(problem: Problem, precision: Precision): Problem {
+  return precision !== 'highest' && kindOf(problem) === 'attention' ? ({...problem, precision} as Problem) : problem;
 }
 
 function softwareSuite(filter: Filter) {
@@ -396,13 +401,12 @@ function combine(
   filter: Filter,
   problemsOf: (backend: BackendName, pass: Pass, causal: boolean, depth: number) => AttentionProblem[],
 ): AttentionProblem[] {
-  const {backends, passes, causal, depths, precision} = filter;
-  const problems = backends.flatMap((backend) =>
+  const {backends, passes, causal, depths} = filter;
+  return backends.flatMap((backend) =>
     passes.flatMap((pass) =>
       depths.flatMap((depth) => causal.flatMap((masked) => problemsOf(backend, pass, masked, depth))),
     ),
   );
-  return precision === 'highest' ? problems : problems.map((problem) => ({...problem, precision}));
 }
 
 /** What the option --sizes is about. */

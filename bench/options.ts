@@ -30,7 +30,7 @@ export const usage = `Usage: npm run bench -- [options]
   --depths n,n           head dimensions D: 64, 128
   --pass a,b             forward, forward+backward
   --causal yes|no        only with or only without the causal mask
-  --precision highest|fast   of attention; 'fast' multiplies in float16 where the GPU can
+  --precision name       of attention: highest, or fast, which multiplies in float16 where the GPU can
   --only text            only cases whose name contains the text, for example 'webgpu forward full'
   --limit seconds        time limit of one case
   --stock-device         measure on tfjs's own WebGPU device, with no optional feature
