@@ -8,6 +8,9 @@ import type {BlockLayout} from './sparsity/block_layout.js';
 /** Which axis order q, k, v and the output have in memory: [B, H, S, D] or [B, S, H, D]. */
 export type AttentionOrder = 'BHSD' | 'BSHD';
 
+/** Whether products are of float32 numbers, or may be of float16 numbers with float32 sums. */
+export type AttentionPrecision = 'highest' | 'fast';
+
 /**
  * Inputs of attention. Shapes in BHSD order; in BSHD order the S and H axes of q, k, v are exchanged, and only theirs.
  * Optional inputs are absent keys, never `undefined` values, which tfjs's tape cannot hold.
@@ -46,8 +49,7 @@ export type FlashAttentionAttrs = {
   /** Unsigned 32-bit seed of the dropout generator. */
   dropoutSeed: number;
   order: AttentionOrder;
-  /** 'fast' where products may be of float16 numbers, with float32 sums. */
-  precision: 'highest' | 'fast';
+  precision: AttentionPrecision;
   /**
    * Keys that a query may see by the layout, whose blocks are those of the score matrix [Sq, Sk]; of one head or of all H.
    * Null where there is none.

@@ -368,6 +368,26 @@ const layoutsOfAllSizes = [
   ),
 );
 
+/** Everything at once, for kernels of GPUs: with more rows than their tiles have, none of them whole vec4s. */
+export const everythingOnGpu: AttentionCase = {
+  B: 2,
+  H: 2,
+  Hk: 1,
+  Sq: 70,
+  Sk: 90,
+  D: 18,
+  Dv: 12,
+  order: 'BSHD',
+  window: [41, 6],
+  softcap: 4,
+  alibi: 'BH',
+  bias: 'HQK',
+  mask: 'BHQK',
+  queryLengths: [30, 70],
+  keyLengths: [90, 53],
+  dropout: {rate: 0.17, seed: 7},
+};
+
 /** A sample of the grid, or all of it in a full run. */
 export const attentionCases: AttentionCase[] = [
   ...shapes,

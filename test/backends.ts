@@ -24,6 +24,9 @@ export function describeOnBackends(
   });
 }
 
+/** Constrains a suite to WebGPU. */
+export const onWebgpu: Constraints = {predicate: ({backendName}) => backendName === 'webgpu'};
+
 /** Runs the specs of a suite on the device that registerFlashBackend makes, and those after it on tfjs's own again. */
 export function useFlashBackend(): void {
   let ownFactory: ReturnType<typeof tf.findBackendFactory>;

@@ -1,7 +1,7 @@
 /** Puts the sizes that are to be tried in the place of the package's, in the page that measures them. */
 import {fewQueriesShapes} from '../../kernels/webgpu/few_queries_tiles.js';
 import {halfShapes} from '../../kernels/webgpu/half_tiles.js';
-import {groupShapes} from '../../kernels/webgpu/lane_group_tiles.js';
+import {type GroupedKernel, groupShapes} from '../../kernels/webgpu/lane_group_tiles.js';
 import {
   denseProductTable,
   layoutFor,
@@ -35,13 +35,11 @@ type DenseNumbers = Omit<(typeof denseProductTable)['wide'][number], 'layout' | 
 const tileOf = ({rows, columns, threadRows, threadColumns, inner}: DenseNumbers, width: Width) =>
   productTile(layoutFor(width), [rows, columns], [threadRows, threadColumns], inner);
 
-const takeGroups = (kernel: keyof typeof groupShapes) => (sizes: (typeof groupShapes)['forward']) => {
-  groupShapes[kernel] = sizes;
-};
-
-const takeHalves = (kernel: keyof typeof halfShapes) => (sizes: (typeof halfShapes)['forward']) => {
-  halfShapes[kernel] = sizes;
-};
+const takeShape =
+  <Shape>(shapes: Record<GroupedKernel, Shape>, kernel: GroupedKernel) =>
+  (sizes: Shape) => {
+    shapes[kernel] = sizes;
+  };
 
 const takers: Takers = {
   forward: takeTile('forward'),
@@ -56,12 +54,12 @@ const takers: Takers = {
   blockDiagonal: (sizes: DenseNumbers, width) => {
     denseProductTable[width] = [tileOf(sizes, width)];
   },
-  groupForward: takeGroups('forward'),
-  groupQueryGradient: takeGroups('queryGradient'),
-  groupKeyValueGradient: takeGroups('keyValueGradient'),
-  halfForward: takeHalves('forward'),
-  halfQueryGradient: takeHalves('queryGradient'),
-  halfKeyValueGradient: takeHalves('keyValueGradient'),
+  groupForward: takeShape(groupShapes, 'forward'),
+  groupQueryGradient: takeShape(groupShapes, 'queryGradient'),
+  groupKeyValueGradient: takeShape(groupShapes, 'keyValueGradient'),
+  halfForward: takeShape(halfShapes, 'forward'),
+  halfQueryGradient: takeShape(halfShapes, 'queryGradient'),
+  halfKeyValueGradient: takeShape(halfShapes, 'keyValueGradient'),
   fewQueries: (sizes: (typeof fewQueriesShapes)['wide'], width) => {
     fewQueriesShapes[width] = sizes;
   },

@@ -107,10 +107,7 @@ export function headBase(variant: AttentionVariant, operand: Operand, batch: str
     : `(${batch} * ${rows} * ${heads} + ${head}) * ${units}u`;
 }
 
-/**
- * WGSL function that loads four neighbouring elements of a row, 0 past the `limit` of rows and past the depth; and
- * `loadInside_…`, which does not ask about rows.
- */
+/** WGSL function that loads four neighbouring elements of a row, 0 past the `limit` of rows and past the depth. */
 export function loadFunction(variant: AttentionVariant, operand: Operand): string {
   const depth = operandDepth(variant, operand);
   const quads = Math.ceil(depth / 4);
@@ -125,16 +122,19 @@ export function loadFunction(variant: AttentionVariant, operand: Operand): strin
     select(0.0, ${operand}[first + min(2u, max(rest, 1u) - 1u)], rest > 2u),
     select(0.0, ${operand}[first + min(3u, max(rest, 1u) - 1u)], rest > 3u));`;
   // Without branches, because this is inlined many times, and some compilers take long over each.
-  const inside = isVectorized(variant, operand)
-    ? `return ${operand}[base + row * ${stride} + quad];`
-    : `return load_${operand}(base, row + 1u, row, quad);`;
   return `
 fn load_${operand}(base: u32, limit: u32, row: u32, quad: u32) -> vec4f {
   let inside = (row < limit) & (quad < ${quads}u);
   ${body}
+}`;
 }
+
+/** The same, of operands whose rows are whole vec4s, for what lies inside of the limits. */
+export function loadInsideFunction(variant: AttentionVariant, operand: Operand): string {
+  if (!isVectorized(variant, operand)) return '';
+  return `
 fn loadInside_${operand}(base: u32, row: u32, quad: u32) -> vec4f {
-  ${inside}
+  return ${operand}[base + row * ${rowStride(variant, operand)} + quad];
 }`;
 }
 

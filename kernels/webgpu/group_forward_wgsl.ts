@@ -27,7 +27,6 @@ import {
   eachRegister,
   enterGroup,
   enterSubgroup,
-  enterTurn,
   groupDirectives,
   keepRows,
   loadColumnTile,
@@ -43,6 +42,7 @@ import {hideDeadIn, layoutFunctions, liveTilesBinding, overColumnTiles} from './
 import {elementFunctions} from './score_elements_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {lines, range} from './tile_wgsl.js';
+import {enterQueryRows} from './turns_wgsl.js';
 
 /** Bytes of workgroup memory that the kernel takes with this tile. */
 export function groupForwardBytes({depth, valueDepth}: AttentionVariant, tile: GroupTile): number {
@@ -69,16 +69,7 @@ ${softmaxFunctions}
 ${entryPoint(
   tile.threads,
   `
-  ${enterTurn('params.batch * params.heads')}
-  // Under a causal mask the last queries see the most keys.
-  let rowStart = (params.rowTiles - 1u - turn) * ${tile.rows}u;
-  let head = makeHead(matrix / params.heads, matrix % params.heads);
-  let qBase = ${headBase(variant, 'q', 'head.batch', 'head.head')};
-  let kBase = ${headBase(variant, 'k', 'head.batch', 'head.keyHead')};
-  let vBase = ${headBase(variant, 'v', 'head.batch', 'head.keyHead')};
-  let queryLimit = u32(head.queryLength);
-  let keyLimit = u32(head.keyLength);
-  let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
+  ${enterQueryRows(variant, tile, ['q'])}
   let firstKey = u32(seen.x);
   let endKey = u32(max(seen.y, 0));
   ${enterGroup(tile)}

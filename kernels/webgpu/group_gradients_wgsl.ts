@@ -6,16 +6,10 @@
 import {
   type AttentionVariant,
   attentionShader,
-  dropoutFunction,
-  headBase,
-  headFunctions,
-  loadFunction,
   type Operand,
   operandBinding,
   operandDepth,
   operandSource,
-  optionalBindings,
-  scoreFunctions,
   storeFunction,
 } from './attention_wgsl.js';
 import type {KeyValueOutputs} from './key_value_gradient_wgsl.js';
@@ -29,7 +23,6 @@ import {
   eachRegister,
   enterGroup,
   enterSubgroup,
-  enterTurn,
   groupDirectives,
   keepRows,
   loadColumnTile,
@@ -40,11 +33,12 @@ import {
   storeGroupRows,
   sumOverGroup,
 } from './lane_groups_wgsl.js';
-import {hideDeadIn, layoutFunctions, liveTilesBinding, overColumnTiles} from './live_tiles_wgsl.js';
-import {statsFunction} from './row_stats.js';
+import {hideDeadIn, overColumnTiles} from './live_tiles_wgsl.js';
 import {elementFunctions} from './score_elements_wgsl.js';
+import {columnMemories, gradientFunctions, gradientInputs} from './score_gradient_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {lines} from './tile_wgsl.js';
+import {enterKeyRows, enterMember, enterQueryRows} from './turns_wgsl.js';
 
 /** Bytes of workgroup memory that either kernel takes with this tile. */
 export function groupGradientBytes({depth, valueDepth}: AttentionVariant, tile: GroupTile): number {
@@ -52,31 +46,12 @@ export function groupGradientBytes({depth, valueDepth}: AttentionVariant, tile: 
   return columnMemoryBytes(tile, depth) + columnMemoryBytes(tile, valueDepth) + statsBytes;
 }
 
-/** The columns in workgroup memory that go with S (k, or q) and with dP (v, or dOutput). */
-function columnMemories({depth, valueDepth}: AttentionVariant): {score: ColumnMemory; value: ColumnMemory} {
-  return {score: {name: 'scoreColumns', depth}, value: {name: 'valueColumns', depth: valueDepth}};
-}
-
-function readBindings(variant: AttentionVariant, operands: Operand[]) {
-  return [
-    ...operands.map((operand) => operandBinding(variant, operand, 'read')),
-    {name: 'stats', access: 'read', element: 'vec4f'} as const,
-    ...optionalBindings(variant),
-    ...liveTilesBinding(variant),
-  ];
-}
-
 function declarations(variant: AttentionVariant, tile: GroupTile, operands: Operand[]): string {
   const {score, value} = columnMemories(variant);
   return `
 ${declareColumns(tile, score)}
 ${declareColumns(tile, value)}
-${operands.map((operand) => loadFunction(variant, operand)).join('')}
-${headFunctions(variant, 'stats')}
-${statsFunction}
-${scoreFunctions(variant)}
-${dropoutFunction(variant)}
-${layoutFunctions(variant)}
+${gradientFunctions(variant, operands)}
 ${elementFunctions(variant)}`;
 }
 
@@ -137,16 +112,7 @@ ${storeFunction(variant, 'dq')}
 ${entryPoint(
   tile.threads,
   `
-  ${enterTurn('params.batch * params.heads')}
-  let rowStart = (params.rowTiles - 1u - turn) * ${tile.rows}u;
-  let head = makeHead(matrix / params.heads, matrix % params.heads);
-  let qBase = ${headBase(variant, 'q', 'head.batch', 'head.head')};
-  let dOutputBase = ${headBase(variant, 'dOutput', 'head.batch', 'head.head')};
-  let kBase = ${headBase(variant, 'k', 'head.batch', 'head.keyHead')};
-  let vBase = ${headBase(variant, 'v', 'head.batch', 'head.keyHead')};
-  let queryLimit = u32(head.queryLength);
-  let keyLimit = u32(head.keyLength);
-  let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
+  ${enterQueryRows(variant, tile, ['q', 'dOutput'])}
   let endKey = u32(max(seen.y, 0));
   ${enterGroup(tile)}
   ${enterSubgroup(tile)}
@@ -184,7 +150,7 @@ ${entryPoint(
   ['@builtin(subgroup_size) subgroupSize: u32'],
 )}`;
   return attentionShader(
-    [...readBindings(variant, operands), operandBinding(variant, 'dq', 'read_write')],
+    [...gradientInputs(variant, operands), operandBinding(variant, 'dq', 'read_write')],
     body,
     groupDirectives,
   );
@@ -206,16 +172,7 @@ ${written.map((name) => storeFunction(variant, name)).join('')}
 ${entryPoint(
   tile.threads,
   `
-  ${enterTurn('params.batch * params.keyHeads')}
-  // Under a causal mask the first keys are seen by the most queries.
-  let rowStart = turn * ${tile.rows}u;
-  let batch = matrix / params.keyHeads;
-  let keyHead = matrix % params.keyHeads;
-  let groupSize = params.heads / params.keyHeads;
-  let kBase = ${headBase(variant, 'k', 'batch', 'keyHead')};
-  let vBase = ${headBase(variant, 'v', 'batch', 'keyHead')};
-  // Lengths are those of the sample.
-  let keyLimit = u32(makeHead(batch, keyHead * groupSize).keyLength);
+  ${enterKeyRows(variant, tile)}
   ${enterGroup(tile)}
   ${enterSubgroup(tile)}
   let key = ownRow;
@@ -224,11 +181,7 @@ ${entryPoint(
   ${written.map((name) => declareRows(tile, operandDepth(variant, name), name)).join('\n')}
 
   for (var member = 0u; member < groupSize; member++) {
-    let head = makeHead(batch, keyHead * groupSize + member);
-    let queryLimit = u32(head.queryLength);
-    let qBase = ${headBase(variant, 'q', 'batch', 'head.head')};
-    let dOutputBase = ${headBase(variant, 'dOutput', 'batch', 'head.head')};
-    let seen = visibleQueries(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
+    ${enterMember(variant, tile)}
     let endQuery = u32(max(seen.y, 0));
     let seenBySubgroup = visibleQueries(head, i32(subgroupFirst), i32(subgroupLast));
     ${overColumnTiles(
@@ -263,7 +216,7 @@ ${entryPoint(
   ['@builtin(subgroup_size) subgroupSize: u32'],
 )}`;
   return attentionShader(
-    [...readBindings(variant, operands), ...written.map((name) => operandBinding(variant, name, 'read_write'))],
+    [...gradientInputs(variant, operands), ...written.map((name) => operandBinding(variant, name, 'read_write'))],
     body,
     groupDirectives,
   );

@@ -5,15 +5,11 @@
  * Two tiles take turns in memory, and one more is on its way in registers: with one, every subgroup would wait for the loads
  * of all others twice per tile.
  */
-import type {Operand} from './attention_wgsl.js';
+import {type AttentionVariant, loadInsideFunction, type Operand} from './attention_wgsl.js';
 import {type HalfTile, MATRIX_SIZE} from './half_tiles.js';
+import type {ColumnMemory} from './lane_groups_wgsl.js';
+import type {NumberedTiles} from './live_tiles_wgsl.js';
 import {range} from './tile_wgsl.js';
-
-/** A tile of columns in workgroup memory, 16 rows of their elements. */
-export interface HalfColumns {
-  name: string;
-  depth: number;
-}
 
 /** Matrices that cover the depth; what is past it is 0. */
 export function matricesOf(depth: number): number {
@@ -24,20 +20,20 @@ export function matricesOf(depth: number): number {
 export const PADDING = 8;
 
 /** Elements from column to column. */
-const columnStride = ({depth}: HalfColumns) => matricesOf(depth) * MATRIX_SIZE + PADDING;
+const columnStride = ({depth}: ColumnMemory) => matricesOf(depth) * MATRIX_SIZE + PADDING;
 /** Of one of the two buffers. */
-const columnQuads = (columns: HalfColumns) => (MATRIX_SIZE * columnStride(columns)) / 4;
+const columnQuads = (columns: ColumnMemory) => (MATRIX_SIZE * columnStride(columns)) / 4;
 
-export function columnBytes(columns: HalfColumns): number {
+export function columnBytes(columns: ColumnMemory): number {
   return 2 * columnQuads(columns) * 8;
 }
 
-export function declareColumns(columns: HalfColumns): string {
+export function declareColumns(columns: ColumnMemory): string {
   return `var<workgroup> ${columns.name}: array<vec4<f16>, ${2 * columnQuads(columns)}>;`;
 }
 
 /** WGSL of the columns' d-th right matrix: as it lies there ('row_major'), columns down, or transposed. Needs `buffer`. */
-export function columnMatrix(columns: HalfColumns, d: number, layout: 'row_major' | 'col_major'): string {
+export function columnMatrix(columns: ColumnMemory, d: number, layout: 'row_major' | 'col_major'): string {
   const type = `subgroup_matrix_right<f16, ${MATRIX_SIZE}, ${MATRIX_SIZE}>`;
   const offset = `buffer * ${columnQuads(columns)}u + ${(d * MATRIX_SIZE) / 4}u`;
   return `subgroupMatrixLoad<${type}, ${layout}>(&${columns.name}, ${offset}, ${columnStride(columns) / 4}u)`;
@@ -45,7 +41,7 @@ export function columnMatrix(columns: HalfColumns, d: number, layout: 'row_major
 
 /** Column operands of a tile, and where each comes from: rows of an operand of attention, up to a limit. */
 export interface HalfOperand {
-  columns: HalfColumns;
+  columns: ColumnMemory;
   operand: Operand;
   limit: string;
   /** WGSL of what each element is multiplied with. */
@@ -63,22 +59,77 @@ interface Share {
   isOwn?: string;
 }
 
-/** How the loads of a tile are spread over the workgroup: as transfers of tile_wgsl.ts are, into two buffers. */
+/** What else goes with a tile of columns, into registers and into one of two buffers. */
+interface Beside {
+  declare: string;
+  load: (columnStart: string) => string;
+  store: (buffer: string) => string;
+}
+
+const nothingBeside: Beside = {declare: '', load: () => '', store: () => ''};
+
+/**
+ * Goes over tiles of columns, with loads spread over the workgroup: {@link loadFirst}, {@link storeFirst}, a barrier, and
+ * {@link overTiles}, in whose body {@link storeNext} comes behind a barrier after all that reads the tile before, and in front
+ * of one before what reads the next, and then {@link loadAhead}.
+ */
 export class ColumnsAhead {
   private readonly shares: Share[];
 
-  constructor(tile: HalfTile, operands: HalfOperand[]) {
+  constructor(
+    private readonly tile: HalfTile,
+    private readonly operands: HalfOperand[],
+    private readonly tiles: NumberedTiles,
+    private readonly beside: Beside = nothingBeside,
+  ) {
     this.shares = sharesOf(tile, operands);
   }
 
-  get declare(): string {
-    return this.shares.map(({register}) => `var ${register} = vec4f();`).join('\n');
+  /** The functions that loads call beside those that check. */
+  functions(variant: AttentionVariant): string {
+    return this.operands.map(({operand}) => loadInsideFunction(variant, operand)).join('');
   }
 
-  /** The tile that begins at `columnStart` into registers. What lies inside needs fewer instructions. */
-  load(columnStart: string): string {
-    const limits = new Set(this.shares.map(({operand}) => operand.limit));
-    const isWhole = [...limits].map((limit) => `(aheadStart + ${MATRIX_SIZE}u <= ${limit})`);
+  get declare(): string {
+    return [...this.shares.map(({register}) => `var ${register} = vec4f();`), this.beside.declare].join('\n');
+  }
+
+  get loadFirst(): string {
+    return `if (tileCount > 0u) { ${this.load('0u')} }`;
+  }
+
+  /** Also loads the second. */
+  get storeFirst(): string {
+    return `${this.store('0u')}
+  if (tileCount > 1u) { ${this.load('1u')} }`;
+  }
+
+  /** A loop with `number` and `buffer` of a tile, its `columnStart`, `ownColumns`, those of the lane, and `hasDead`. */
+  overTiles(body: string): string {
+    return `
+  for (var number = 0u; number < tileCount; number++) {
+    let buffer = number % 2u;
+    let columnStart = ${this.tiles.columnStart('number')};
+    let ownColumns = 4 * i32(columnStart / 4u + ownQuad) + vec4i(0, 1, 2, 3);
+    let hasDead = ${this.tiles.hasDead('number')};
+    ${body}
+  }`;
+  }
+
+  get storeNext(): string {
+    return this.store('(1u - buffer)');
+  }
+
+  /** The tile after the next. */
+  get loadAhead(): string {
+    return `if (number + 2u < tileCount) { ${this.load('(number + 2u)')} }`;
+  }
+
+  /** A tile into registers. What lies inside needs fewer instructions. */
+  private load(number: string): string {
+    const columnStart = this.tiles.columnStart(number);
+    const limits = new Set(this.operands.map(({limit}) => limit));
+    const isWhole = [...limits].map((limit) => `(aheadStart + ${this.tile.columns}u <= ${limit})`);
     return `{
       let aheadStart = ${columnStart};
       if (${isWhole.join(' & ')}) {
@@ -86,7 +137,8 @@ export class ColumnsAhead {
       } else {
         ${this.loads(false)}
       }
-    }`;
+    }
+    ${this.beside.load(columnStart)}`;
   }
 
   private loads(inside: boolean): string {
@@ -101,11 +153,12 @@ export class ColumnsAhead {
   }
 
   /** What is in registers into this buffer, 0 or 1. */
-  store(buffer: string): string {
-    return this.each(({operand: {columns}, register, column, quad}) => {
+  private store(buffer: string): string {
+    const columns = this.each(({operand: {columns}, register, column, quad}) => {
       const place = `${buffer} * ${columnQuads(columns)}u + ${column} * ${columnStride(columns) / 4}u + ${quad}`;
       return `${columns.name}[${place}] = vec4<f16>(${register});`;
     });
+    return `${columns}\n${this.beside.store(buffer)}`;
   }
 
   private each(code: (share: Share) => string): string {

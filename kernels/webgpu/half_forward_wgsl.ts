@@ -18,10 +18,9 @@ import {
   softmaxFunctions,
   storeFunction,
 } from './attention_wgsl.js';
-import {ColumnsAhead} from './half_columns_wgsl.js';
+import {ColumnsAhead, type HalfOperand} from './half_columns_wgsl.js';
 import {
   addWeightedColumns,
-  declareBases,
   declareHalfMemory,
   declareResults,
   eachStagedResult,
@@ -39,10 +38,10 @@ import {
   storeResult,
   weightQuad,
 } from './half_matrices_wgsl.js';
-import type {HalfTile} from './half_tiles.js';
-import {enterTurn} from './lane_groups_wgsl.js';
+import {type HalfTile, MATRIX_SIZE} from './half_tiles.js';
 import {hideDeadIn, layoutFunctions, liveTilesBinding, numberedTiles} from './live_tiles_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
+import {enterQueryRows} from './turns_wgsl.js';
 
 const stage: Stage = {scores: 1, weights: 1};
 
@@ -61,17 +60,19 @@ export function halfForwardBytes(variant: AttentionVariant, tile: HalfTile): num
 export function halfForwardShader(variant: AttentionVariant, tile: HalfTile): Shader {
   const {depth, valueDepth} = variant;
   const {keys, values} = columnsOf(variant);
-  const ahead = new ColumnsAhead(tile, [
+  const tiles = numberedTiles(variant, tile, 'rowStart', ['u32(seen.x)', 'u32(max(seen.y, 0))']);
+  const columns: HalfOperand[] = [
     {columns: keys, operand: 'k', limit: 'keyLimit'},
     {columns: values, operand: 'v', limit: 'keyLimit'},
-  ]);
-  const tiles = numberedTiles(variant, tile, 'rowStart', ['u32(seen.x)', 'u32(max(seen.y, 0))']);
+  ];
+  const ahead = new ColumnsAhead(tile, columns, tiles);
   const eachRow = (code: (i: number) => string) => laneRows.map(code).join('\n');
   const body = `
 ${declareHalfMemory(tile, stage, [keys, values])}
 // The first: the number of the last tile with a score that was too large, and 1. The others fill 16 bytes.
 var<workgroup> exceeded: array<atomic<u32>, 4>;
 ${(['q', 'k', 'v'] as const).map((name) => loadFunction(variant, name)).join('')}
+${ahead.functions(variant)}
 ${storeFunction(variant, 'output')}
 ${headFunctions(variant, 'heads')}
 ${scoreFunctions(variant)}
@@ -81,39 +82,27 @@ ${softmaxFunctions}
 ${entryPoint(
   tile.threads,
   `
-  ${enterTurn('params.batch * params.heads')}
-  // Under a causal mask the last queries see the most keys.
-  let rowStart = (params.rowTiles - 1u - turn) * ${tile.rows}u;
-  let head = makeHead(matrix / params.heads, matrix % params.heads);
-  ${declareBases(variant, ['q', 'output'], 'head.batch', 'head.head')}
-  ${declareBases(variant, ['k', 'v'], 'head.batch', 'head.keyHead')}
-  let queryLimit = u32(head.queryLength);
-  let keyLimit = u32(head.keyLength);
-  let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1});
+  ${enterQueryRows(variant, tile, ['q', 'output'])}
   ${tiles.declare}
   ${enterHalfTile()}
 
   ${ahead.declare}
-  if (tileCount > 0u) { ${ahead.load(tiles.columnStart('0u'))} }
+  ${ahead.loadFirst}
   ${keepHalfRows(stage, depth, 'queries', operandSource('q', 'qBase', 'queryLimit'))}
-  ${ahead.store('0u')}
-  if (tileCount > 1u) { ${ahead.load(tiles.columnStart('1u'))} }
+  ${ahead.storeFirst}
   ${declareResults(valueDepth, 'o')}
   // Of the lane's rows: what scores are compared with, and the sum over the lane's columns.
   ${eachRow((i) => `var reference${i} = f32(${FLOOR}); var sum${i} = 0.0;`)}
   workgroupBarrier();
 
-  for (var number = 0u; number < tileCount; number++) {
-    let buffer = number % 2u;
-    let columnStart = ${tiles.columnStart('number')};
-    let hasDead = ${tiles.hasDead('number')};
+  ${ahead.overTiles(`
     {
       ${multiplyByColumns('s', 'queries', keys)}
       ${storeResult(stage, 0, 's')}
     }
     workgroupBarrier();
-    let key = 4 * i32(columnStart / 4u + ownQuad) + vec4i(0, 1, 2, 3);
-    let hidden = hasHidden(head, i32(firstRow), i32(firstRow) + 16, i32(columnStart), i32(columnStart) + ${tile.columns});
+    let key = ownColumns;
+    let hidden = hasHidden(head, i32(firstRow), i32(firstRow) + ${MATRIX_SIZE}, i32(columnStart), i32(columnStart) + ${tile.columns});
     ${eachRow(
       (i) => `
     var s${i} = scoresOf(head, ${scoreQuad(stage, 0, i)}, vec4i(i32(ownRow${i})), key);
@@ -126,7 +115,7 @@ ${entryPoint(
     }
     // As if none were too large.
     ${eachRow((i) => weigh(variant, i))}
-    ${ahead.store('(1u - buffer)')}
+    ${ahead.storeNext}
     if (workgroupUniformLoad(&exceeded[0]) == number + 1u) {
       ${eachRow(
         (i) => `
@@ -147,10 +136,9 @@ ${entryPoint(
       )}
       workgroupBarrier();
     }
-    if (number + 2u < tileCount) { ${ahead.load(tiles.columnStart('(number + 2u)'))} }
+    ${ahead.loadAhead}
     ${eachRow((i) => `sum${i} += share${i};`)}
-    ${addWeightedColumns(stage, 0, 'o', values)}
-  }
+    ${addWeightedColumns(stage, 0, 'o', values)}`)}
 
   ${eachRow(
     (i) => `

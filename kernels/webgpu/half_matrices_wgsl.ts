@@ -10,9 +10,10 @@
  * Vulkan wants matrices at multiples of 16 bytes, WGSL only that arrays of vec4<f16> begin at multiples of 8, and a driver
  * believed the former of what was not so. Therefore all that these kernels have in workgroup memory is of whole 16 bytes.
  */
-import {type AttentionVariant, headBase, type Operand, operandDepth} from './attention_wgsl.js';
-import {columnBytes, columnMatrix, declareColumns, type HalfColumns, matricesOf, PADDING} from './half_columns_wgsl.js';
+import {type AttentionVariant, type Operand, operandDepth} from './attention_wgsl.js';
+import {columnBytes, columnMatrix, declareColumns, matricesOf, PADDING} from './half_columns_wgsl.js';
 import {type HalfTile, MATRIX_SIZE} from './half_tiles.js';
+import type {ColumnMemory} from './lane_groups_wgsl.js';
 import {lines, range, type Source} from './tile_wgsl.js';
 
 /** WGSL that must come before all else of a module with these emitters. */
@@ -51,12 +52,12 @@ function stageQuads({subgroups}: HalfTile, matrices: number): number {
 }
 
 /** Bytes of workgroup memory that {@link declareHalfMemory} takes. */
-export function halfBytes(tile: HalfTile, stage: Stage, columns: HalfColumns[]): number {
+export function halfBytes(tile: HalfTile, stage: Stage, columns: ColumnMemory[]): number {
   const ofColumns = columns.reduce((bytes, column) => bytes + columnBytes(column), 0);
   return 16 * stageQuads(tile, stage.scores) + 8 * stageQuads(tile, stage.weights) + ofColumns;
 }
 
-export function declareHalfMemory(tile: HalfTile, stage: Stage, columns: HalfColumns[]): string {
+export function declareHalfMemory(tile: HalfTile, stage: Stage, columns: ColumnMemory[]): string {
   return `
 var<workgroup> scoreStage: array<vec4f, ${stageQuads(tile, stage.scores)}>;
 var<workgroup> weightStage: array<vec4<f16>, ${stageQuads(tile, stage.weights)}>;
@@ -131,14 +132,14 @@ export function declareResults(depth: number, name: string): string {
 }
 
 /** Declares `${name}`: rows · columnsᵀ, of the matrices that {@link keepHalfRows} has declared. */
-export function multiplyByColumns(name: string, rows: string, columns: HalfColumns): string {
+export function multiplyByColumns(name: string, rows: string, columns: ColumnMemory): string {
   const step = (d: number) =>
     `${name} = subgroupMatrixMultiplyAccumulate(${rows}${d}, ${columnMatrix(columns, d, 'col_major')}, ${name});`;
   return `var ${name} = ${RESULT}();\n${lines(matricesOf(columns.depth), step)}`;
 }
 
 /** ${sums} += weights · columns, with the stage's matrix m of weights. */
-export function addWeightedColumns(stage: Stage, m: number, sums: string, columns: HalfColumns): string {
+export function addWeightedColumns(stage: Stage, m: number, sums: string, columns: ColumnMemory): string {
   const step = (d: number) =>
     `${sums}${d} = subgroupMatrixMultiplyAccumulate(weights, ${columnMatrix(columns, d, 'row_major')}, ${sums}${d});`;
   return `{
@@ -181,9 +182,4 @@ export function storeHalfRows(
       store_${operand}(${base}, ownRow${i}, ${column}, ${value(quad, i)});
     }`;
   });
-}
-
-/** Bases of the operands of one head: `${name}Base`. */
-export function declareBases(variant: AttentionVariant, operands: Operand[], batch: string, head: string): string {
-  return operands.map((name) => `let ${name}Base = ${headBase(variant, name, batch, head)};`).join('\n');
 }

@@ -35,24 +35,6 @@ export function columnsAtOnce({lanes}: GroupTile): number {
   return lanes / 4;
 }
 
-/** So many matrices that what their tiles load stays in the caches of a GPU. */
-const MATRICES_ABREAST = 16;
-
-/**
- * Declares `matrix`, of `matrices` score matrices, and `turn`, from 0 to params.rowTiles − 1. A few matrices take turns side
- * by side: where the first turns take longest, as they should under a causal mask, short ones are left for the end, when
- * parts of a GPU would otherwise wait for the last long ones.
- */
-export function enterTurn(matrices: string): string {
-  return `
-  if (workgroup >= ${matrices} * params.rowTiles) { return; }
-  let firstMatrix = workgroup / (${MATRICES_ABREAST}u * params.rowTiles) * ${MATRICES_ABREAST}u;
-  let abreast = min(${MATRICES_ABREAST}u, ${matrices} - firstMatrix);
-  let place = workgroup - firstMatrix * params.rowTiles;
-  let matrix = firstMatrix + place % abreast;
-  let turn = place / abreast;`;
-}
-
 /**
  * Where a lane stands: `lane` in its group, `groupRow`, the first row of its group, and `ownRow` and `ownColumn`, of its
  * slots 0. Needs `rowStart`.

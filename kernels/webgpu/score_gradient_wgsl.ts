@@ -17,6 +17,7 @@ import {
   optionalBindings,
   scoreFunctions,
 } from './attention_wgsl.js';
+import type {ColumnMemory} from './lane_groups_wgsl.js';
 import {hideDeadIn, layoutFunctions, liveTilesBinding, type TileArea} from './live_tiles_wgsl.js';
 import {statsFunction} from './row_stats.js';
 import type {Binding} from './shader.js';
@@ -33,6 +34,32 @@ import {
   rowMemoryBytes,
   type Source,
 } from './tile_wgsl.js';
+
+/** What kernels read that make gradients of these operands' scores. */
+export function gradientInputs(variant: AttentionVariant, operands: Operand[]): Binding[] {
+  return [
+    ...operands.map((operand) => operandBinding(variant, operand, 'read')),
+    {name: 'stats', access: 'read', element: 'vec4f'},
+    ...optionalBindings(variant),
+    ...liveTilesBinding(variant),
+  ];
+}
+
+/** WGSL functions that load the operands, and that make scores, and hide and drop them. */
+export function gradientFunctions(variant: AttentionVariant, operands: Operand[]): string {
+  return `
+${operands.map((operand) => loadFunction(variant, operand)).join('')}
+${headFunctions(variant, 'stats')}
+${statsFunction}
+${scoreFunctions(variant)}
+${dropoutFunction(variant)}
+${layoutFunctions(variant)}`;
+}
+
+/** The columns in workgroup memory that go with S (k, or q) and with dP (v, or dOutput). */
+export function columnMemories({depth, valueDepth}: AttentionVariant): {score: ColumnMemory; value: ColumnMemory} {
+  return {score: {name: 'scoreColumns', depth}, value: {name: 'valueColumns', depth: valueDepth}};
+}
 
 export type RowsAre = 'queries' | 'keys';
 
@@ -105,31 +132,18 @@ let dOutputBase = ${headBase(variant, 'dOutput', 'batch', 'headOfQuery')};
 let kBase = ${headBase(variant, 'k', 'batch', 'head.keyHead')};
 let vBase = ${headBase(variant, 'v', 'batch', 'head.keyHead')};`;
   const weights = {name: 'weightMemory', quads: tile.columns / 4};
+  const read: Operand[] = needsGradient ? ['q', 'k', 'v', 'dOutput'] : ['q', 'k', 'dOutput'];
   return {
     weights,
     scoreColumns,
     valueColumns,
-    bindings: [
-      operandBinding(variant, 'q', 'read'),
-      operandBinding(variant, 'k', 'read'),
-      ...(needsGradient ? [operandBinding(variant, 'v', 'read')] : []),
-      operandBinding(variant, 'dOutput', 'read'),
-      {name: 'stats', access: 'read', element: 'vec4f'},
-      ...optionalBindings(variant),
-      ...liveTilesBinding(variant),
-    ],
+    bindings: gradientInputs(variant, read),
     declarations: `
 ${memories.map((memory) => declareRowMemory(tile, memory)).join('\n')}
 ${declareRowMemory(tile, weights)}
 ${declareColumnMemory(tile)}
 ${addProductFunction}
-${(['q', 'k', 'dOutput'] as const).map((operand) => loadFunction(variant, operand)).join('')}
-${needsGradient ? loadFunction(variant, 'v') : ''}
-${headFunctions(variant, 'stats')}
-${statsFunction}
-${scoreFunctions(variant)}
-${dropoutFunction(variant)}
-${layoutFunctions(variant)}`,
+${gradientFunctions(variant, read)}`,
     enterHead: `
 let head = makeHead(batch, headOfQuery);
 let queryLimit = u32(head.queryLength);

@@ -14,7 +14,8 @@ import {
   tidy,
 } from '@tensorflow/tfjs-core';
 import {initializers, type LayerVariable, layers, type Shape, type SymbolicTensor} from '@tensorflow/tfjs-layers';
-import {MAX_DEPTH} from '../ops/attention_arguments.js';
+import type {AttentionPrecision} from '../kernel_names.js';
+import {checkPrecision, MAX_DEPTH} from '../ops/attention_arguments.js';
 import {flashAttention} from '../ops/flash_attention.js';
 import {reshapeIfNeeded} from '../ops/reshape_if_needed.js';
 import type {BlockLayout, BlockLayoutJson} from '../sparsity/block_layout.js';
@@ -68,7 +69,7 @@ export interface FlashMultiHeadAttentionArgs extends LayerArgs {
   /** 'flash' (default), or 'standard': the same with tfjs's matMul and softmax, which write the score matrix. */
   attention?: 'flash' | 'standard';
   /** As in `flashAttention`: 'highest' (default), or 'fast', which multiplies in float16 on GPUs that can. */
-  precision?: 'highest' | 'fast';
+  precision?: AttentionPrecision;
   /** Block-sparse attention: a layout that covers [Sq, Sk], or a pattern that makes one for the lengths that come. */
   layout?: BlockLayout | BlockLayoutJson | AttentionPattern;
   /**
@@ -478,9 +479,7 @@ function optional<T extends serialization.Serializable>(
 
 /** The options that pass through to the op, without those that a saved configuration has as null. */
 function attentionOptions({scale, causal, window, softcap, precision}: FlashMultiHeadAttentionArgs) {
-  if (precision != null && precision !== 'highest' && precision !== 'fast') {
-    fail(`precision must be 'highest' or 'fast', got '${precision}'.`);
-  }
+  if (precision != null) checkPrecision(fail, precision);
   const options = {scale, causal, window, softcap, precision};
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value != null)) as Partial<typeof options>;
 }

@@ -16,7 +16,7 @@ import {
   type TensorLike,
   tensor,
 } from '@tensorflow/tfjs-core';
-import type {AttentionOrder, FlashAttentionAttrs} from '../kernel_names.js';
+import type {AttentionOrder, AttentionPrecision, FlashAttentionAttrs} from '../kernel_names.js';
 import {BlockLayout} from '../sparsity/block_layout.js';
 import {knownLargest, rememberLargest} from './known_lengths.js';
 
@@ -71,7 +71,7 @@ export interface FlashAttentionOptions {
    * Each rounding is off by up to 2⁻¹¹ of the number. Of random normal inputs, S 4096, the output was off by 5·10⁻⁴ of its
    * largest value, gradients by 1.2·10⁻³. Elements of q, k and v must stay within ±65504; gradients are scaled and need not.
    */
-  precision?: 'highest' | 'fast';
+  precision?: AttentionPrecision;
 }
 
 const OPTION_NAMES: ReadonlySet<string> = new Set<keyof FlashAttentionOptions>([
@@ -297,10 +297,15 @@ function numericAttrs(fail: Fail, options: FlashAttentionOptions, depth: number)
   if (!Array.isArray(window) || window.length !== 2 || !window.every((n) => Number.isInteger(n) && n >= -1)) {
     fail(`window must be [left, right], two integers from −1 (no limit) up, got [${window}].`);
   }
-  if (precision !== 'highest' && precision !== 'fast')
-    fail(`precision must be 'highest' or 'fast', got '${precision}'.`);
+  checkPrecision(fail, precision);
   const [left, right] = window;
   return {scale, softcap, left, right: causal ? 0 : right, precision, ...dropoutAttrs(fail, options)};
+}
+
+/** The check of `precision`, which the layer makes when it is built. */
+export function checkPrecision(fail: Fail, precision: AttentionPrecision): void {
+  if (precision !== 'highest' && precision !== 'fast')
+    fail(`precision must be 'highest' or 'fast', got '${precision}'.`);
 }
 
 function dropoutAttrs(fail: Fail, {dropout}: FlashAttentionOptions) {

@@ -5,10 +5,10 @@ import {halfForwardBytes} from '../../kernels/webgpu/half_forward_wgsl.js';
 import {findHalfMatrices, hasHalfMatrices} from '../../kernels/webgpu/half_support.js';
 import {chooseHalfTile} from '../../kernels/webgpu/half_tiles.js';
 import {flashAttention} from '../../src/index.js';
-import {type AttentionCase, attentionCases, describeCase} from '../attention_cases.js';
+import {type AttentionCase, attentionCases, describeCase, everythingOnGpu} from '../attention_cases.js';
 import {makeInputs} from '../attention_inputs.js';
 import {flashResult} from '../attention_results.js';
-import {describeOnBackends, useFlashBackend} from '../backends.js';
+import {describeOnBackends, onWebgpu, useFlashBackend} from '../backends.js';
 import {expectRightInHalfPrecision} from '../half_precision_results.js';
 
 declare const FULL_GRID: boolean;
@@ -23,28 +23,12 @@ const halfCases: AttentionCase[] = [
   {...base, D: 59, Dv: 20, Sq: 33, Sk: 150, order: 'BSHD', window: [41, 6]},
   {...base, H: 4, gain: [4, 4, 1], Sq: 20, Sk: 600},
   {...base, Sq: 150, Sk: 140, causal: true, layout: {blockSize: [32, 16], density: 0.4, perHead: true}},
-  {
-    ...base,
-    B: 2,
-    D: 18,
-    Dv: 12,
-    order: 'BSHD',
-    window: [41, 6],
-    softcap: 4,
-    alibi: 'BH',
-    bias: 'HQK',
-    mask: 'BHQK',
-    queryLengths: [30, 70],
-    keyLengths: [90, 53],
-    dropout: {rate: 0.17, seed: 7},
-  },
+  everythingOnGpu,
 ];
 
 /** The grid, but for what overflows float16 or has so few queries that other kernels take it. */
 const isForHalf = ({D, Dv, gain = [1, 1, 1]}: AttentionCase) => Math.max(D, Dv) <= 128 && Math.max(...gain) < 8;
 const cases = FULL_GRID ? [...halfCases, ...attentionCases.filter(isForHalf)] : halfCases;
-
-const onWebgpu = {predicate: ({backendName}: {backendName: string}) => backendName === 'webgpu'};
 
 function multipliesHalves(): boolean {
   const {device} = tf.backend() as Partial<WebGPUBackend>;
@@ -113,12 +97,14 @@ describeOnBackends(
   onWebgpu,
 );
 
+/** Of an H200. */
+const limits = {
+  maxComputeWorkgroupStorageSize: 49152,
+  maxComputeInvocationsPerWorkgroup: 1024,
+  maxComputeWorkgroupSizeX: 1024,
+};
+
 describe('Tiles of float16', () => {
-  const limits = {
-    maxComputeWorkgroupStorageSize: 49152,
-    maxComputeInvocationsPerWorkgroup: 1024,
-    maxComputeWorkgroupSizeX: 1024,
-  };
   const rowsOf = (depth: number, rows: number, more: object = {}, matrices = 128) => {
     const variant = {depth, valueDepth: depth} as Parameters<typeof halfForwardBytes>[0];
     const gpu = {limits: {...limits, ...more}} as unknown as GPUDevice;
@@ -143,11 +129,6 @@ describe('Tiles of float16', () => {
 });
 
 describe('Matrices of float16', () => {
-  const limits = {
-    maxComputeWorkgroupStorageSize: 49152,
-    maxComputeInvocationsPerWorkgroup: 1024,
-    maxComputeWorkgroupSizeX: 1024,
-  };
   const config = {M: 16, N: 16, K: 16, componentType: 'f16', resultComponentType: 'f32'};
   const features = ['subgroups', 'shader-f16', 'chromium-experimental-subgroup-matrix'];
 

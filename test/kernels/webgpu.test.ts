@@ -34,10 +34,10 @@ import {
   FlashAttentionBackward,
 } from '../../src/kernel_names.js';
 import {denseMatMul} from '../../src/ops/dense_mat_mul.js';
-import {type AttentionCase, attentionCases, describeCase} from '../attention_cases.js';
+import {type AttentionCase, attentionCases, describeCase, everythingOnGpu} from '../attention_cases.js';
 import {makeInputs, oracleProblem, toTensor} from '../attention_inputs.js';
 import {expectForwardRight, expectRight, expectWithin, worstError} from '../attention_results.js';
-import {describeOnBackends, useFlashBackend} from '../backends.js';
+import {describeOnBackends, onWebgpu, useFlashBackend} from '../backends.js';
 import {expectProductsRight} from '../block_diagonal_results.js';
 import {expectProductRight, type ProductCase} from '../block_sparse_results.js';
 import {type ButterflyCase, expectButterflyRight} from '../butterfly_results.js';
@@ -46,31 +46,13 @@ import {unfusedAttention} from '../unfused.js';
 
 declare const FULL_GRID: boolean;
 
-const onWebgpu = {predicate: ({backendName}: {backendName: string}) => backendName === 'webgpu'};
-
 const base: AttentionCase = {B: 1, H: 2, Hk: 1, Sq: 37, Sk: 53, D: 16, Dv: 16};
 
 /** Whole rows of vec4, and everything at once with rows that are none. */
 const gpuCases: AttentionCase[] = [
   {...base, Sq: 70, Sk: 90, bias: 'HQK', layout: {blockSize: [8, 16], density: 0.4, perHead: true}},
   {...base, D: 64, Dv: 64, Sq: 70, Sk: 90, causal: true},
-  {
-    ...base,
-    B: 2,
-    Sq: 70,
-    Sk: 90,
-    D: 18,
-    Dv: 12,
-    order: 'BSHD',
-    window: [41, 6],
-    softcap: 4,
-    alibi: 'BH',
-    bias: 'HQK',
-    mask: 'BHQK',
-    queryLengths: [30, 70],
-    keyLengths: [90, 53],
-    dropout: {rate: 0.17, seed: 7},
-  },
+  everythingOnGpu,
 ];
 
 /** As above, but that rows take the lanes of a group unevenly or blocks are smaller than a tile, and fewer queries than one. */

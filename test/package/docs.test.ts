@@ -22,8 +22,8 @@ describe('The example at', () => {
       const promised = [...code.matchAll(/console\.log\([^;]*\); \/\/ (\[.*)$/gm)].map(([, text]) => text);
       const logged = spy.calls.allArgs().map((args) => args.map((arg) => `[${arg}]`.replaceAll(',', ', ')).join(' '));
       if (promised.length > 0) expect(logged).toEqual(promised);
-      // A recipe for training may end with that.
-      else expect(logged.length > 0 || code.includes('await model.fit(')).toBeTrue();
+      // A recipe of the README may end with training.
+      else expect(logged.length > 0 || (place.startsWith('README.md') && code.includes('await model.fit('))).toBeTrue();
     });
   }
 

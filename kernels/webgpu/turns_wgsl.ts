@@ -1,0 +1,74 @@
+/**
+ * WGSL emitters for where a workgroup stands among the score matrices, in kernels whose workgroups take the rows of a tile
+ * through all columns that these see: rows of queries, or of keys.
+ */
+import {type AttentionVariant, headBase, type Operand} from './attention_wgsl.js';
+import type {TileArea} from './live_tiles_wgsl.js';
+
+type TileRows = Pick<TileArea, 'rows'>;
+
+/** So many matrices that what their tiles load stays in the caches of a GPU. */
+const MATRICES_ABREAST = 16;
+
+/**
+ * Declares `matrix`, of `matrices` score matrices, and `turn`, from 0 to params.rowTiles − 1. A few matrices take turns side
+ * by side: where the first turns take longest, as they should under a causal mask, short ones are left for the end, when
+ * parts of a GPU would otherwise wait for the last long ones.
+ */
+function enterTurn(matrices: string): string {
+  return `
+  if (workgroup >= ${matrices} * params.rowTiles) { return; }
+  let firstMatrix = workgroup / (${MATRICES_ABREAST}u * params.rowTiles) * ${MATRICES_ABREAST}u;
+  let abreast = min(${MATRICES_ABREAST}u, ${matrices} - firstMatrix);
+  let place = workgroup - firstMatrix * params.rowTiles;
+  let matrix = firstMatrix + place % abreast;
+  let turn = place / abreast;`;
+}
+
+/** Bases of the operands of one head: `${name}Base`. */
+function declareBases(variant: AttentionVariant, operands: Operand[], batch: string, head: string): string {
+  return operands.map((name) => `let ${name}Base = ${headBase(variant, name, batch, head)};`).join('\n');
+}
+
+/**
+ * Where rows are queries: declares `rowStart`, `head`, bases of k, v and the given operands of queries, `queryLimit`,
+ * `keyLimit` and `seen`, the keys that the rows see.
+ */
+export function enterQueryRows(variant: AttentionVariant, {rows}: TileRows, operands: Operand[]): string {
+  return `
+  ${enterTurn('params.batch * params.heads')}
+  // Under a causal mask the last queries see the most keys.
+  let rowStart = (params.rowTiles - 1u - turn) * ${rows}u;
+  let head = makeHead(matrix / params.heads, matrix % params.heads);
+  ${declareBases(variant, operands, 'head.batch', 'head.head')}
+  ${declareBases(variant, ['k', 'v'], 'head.batch', 'head.keyHead')}
+  let queryLimit = u32(head.queryLength);
+  let keyLimit = u32(head.keyLength);
+  let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${rows - 1});`;
+}
+
+/**
+ * Where rows are keys: declares `rowStart`, `batch`, `keyHead`, `groupSize`, the heads that share these keys, bases of k and
+ * v, and `keyLimit`.
+ */
+export function enterKeyRows(variant: AttentionVariant, {rows}: TileRows): string {
+  return `
+  ${enterTurn('params.batch * params.keyHeads')}
+  // Under a causal mask the first keys are seen by the most queries.
+  let rowStart = turn * ${rows}u;
+  let batch = matrix / params.keyHeads;
+  let keyHead = matrix % params.keyHeads;
+  let groupSize = params.heads / params.keyHeads;
+  ${declareBases(variant, ['k', 'v'], 'batch', 'keyHead')}
+  // Lengths are those of the sample.
+  let keyLimit = u32(makeHead(batch, keyHead * groupSize).keyLength);`;
+}
+
+/** Then, for each `member` of the group: `head`, bases of q and dOutput, `queryLimit`, and `seen`, the queries that see the rows. */
+export function enterMember(variant: AttentionVariant, {rows}: TileRows): string {
+  return `
+    let head = makeHead(batch, keyHead * groupSize + member);
+    let queryLimit = u32(head.queryLength);
+    ${declareBases(variant, ['q', 'dOutput'], 'batch', 'head.head')}
+    let seen = visibleQueries(head, i32(rowStart), i32(rowStart) + ${rows - 1});`;
+}
