@@ -127,8 +127,8 @@ export interface Filter {
   only?: string;
   /** Of the models of kind 'gpt'. */
   gptWidth?: number;
-  /** In a batch of kind 'gpt', where a single sequence has no more. */
-  gptTokens?: number;
+  /** Rows of a batch: of kind 'gpt', where a single sequence has no more, and of the structured products. */
+  tokens?: number;
 }
 
 /** What a table is about. */
@@ -254,7 +254,7 @@ function gpuSuite(filter: Filter) {
     ...gptProblems(filter, (backend) => filter.sizes ?? gptContextsOnGpu[backend], {
       layers: 4,
       width: filter.gptWidth ?? 1024,
-      tokens: filter.gptTokens ?? gptTokensOnGpu,
+      tokens: filter.tokens ?? gptTokensOnGpu,
       blockSize: 64,
     }),
     ...gptMlpProblems(filter, filter.sizes ?? [512, 1024, 2048], {layers: 4, batch: 8, context: 1024, blockSize: 64}),
@@ -310,9 +310,13 @@ function matrixProblems(
   );
 }
 
-/** @param rows of the activations of dense products; the others have 256 */
-function structuredProblems({backends, passes}: Filter, sizes: readonly number[], rows: number): StructuredProblem[] {
-  const batches = {butterfly: 256, monarch: 256, 'dense product': rows};
+/** @param rows of the activations of dense products where the filter does not say; the others have 256 */
+function structuredProblems(
+  {backends, passes, tokens}: Filter,
+  sizes: readonly number[],
+  rows: number,
+): StructuredProblem[] {
+  const batches = {butterfly: tokens ?? 256, monarch: tokens ?? 256, 'dense product': tokens ?? rows};
   return (['butterfly', 'monarch', 'dense product'] as const).flatMap((kind) =>
     backends.flatMap((backend) =>
       passes.flatMap((pass) =>

@@ -39,7 +39,8 @@ export const usage = `Usage: npm run bench -- [options]
   --label text           goes into the names of their files
   --peers                also measure onnxruntime-web and jax-js (attention on WebGPU)
   --profile              print where the time on the GPU goes, kernel by kernel (WebGPU)
-  --width n, --tokens n  of kind gpt: the model's width, and the tokens of a batch
+  --width n              of kind gpt: the model's width
+  --tokens n             rows of a batch of kinds gpt, butterfly, monarch and dense product
   --tiles list           try these sizes of the WebGPU kernels, ours only (see bench/tune/tile_trial.ts)
 
 Environment: CHROME_BIN, the browser; GPU_FLAGS, its flags on a machine with a GPU (by default those of a software GPU).`;
@@ -82,7 +83,7 @@ export function readOptions(args: string[]): Options | 'help' {
       precision: choices('precision', values.precision, precisions)[0],
       only: values.only,
       gptWidth: values.width === undefined ? undefined : numbers('width', values.width)[0],
-      gptTokens: values.tokens === undefined ? undefined : numbers('tokens', values.tokens)[0],
+      tokens: values.tokens === undefined ? undefined : numbers('tokens', values.tokens)[0],
     },
     suite: values.suite === undefined ? undefined : choices('suite', values.suite, suiteNames)[0],
     limitSeconds: values.limit === undefined ? undefined : numbers('limit', values.limit)[0],
