@@ -49,7 +49,8 @@ const takers: Takers = {
   sparse: takeProduct('sparse'),
   sampled: takeProduct('sampled'),
   dense: (sizes: DenseNumbers, width) => {
-    matMulTable[width].tiles = [tileOf(sizes, width)];
+    const tiles = [tileOf(sizes, width)];
+    Object.assign(matMulTable[width], {tiles, tilesForTransposedB: tiles});
   },
   blockDiagonal: (sizes: DenseNumbers, width) => {
     denseProductTable[width] = [tileOf(sizes, width)];

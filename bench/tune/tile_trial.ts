@@ -1,7 +1,7 @@
 /**
  * Sizes of the WebGPU kernels to be tried one after the other, as the option `--tiles` lists them:
  *
- *     forward=64x64x4x4x4352,32x64x4x4x2304;groupForward=64x4x8x256
+ *     forward=64x64x4x4x4352,32x64x4x4x2304;groupForward=64x64x4x8x8x256
  *
  * tries two tiles of one kernel and one shape of another. {@link sizeNames} says what the numbers of each kernel are; the
  * records that they stand in for are those of tile_sizes.ts, lane_group_tiles.ts, half_tiles.ts and few_queries_tiles.ts.
@@ -10,7 +10,14 @@
 const ofTile = ['rows', 'columns', 'threadRows', 'threadColumns', 'columnFloats'] as const;
 const ofProduct = ['bound', 'free', 'threadRows', 'threadColumns', 'inner'] as const;
 const ofDense = ['rows', 'columns', 'threadRows', 'threadColumns', 'inner'] as const;
-const ofGroups = ['threads', 'mostQuadsPerLane', 'unrolled', 'enoughWorkgroups'] as const;
+const ofGroups = [
+  'threads',
+  'threadsOfWide',
+  'mostQuadsPerLane',
+  'unrolled',
+  'unrolledOfWide',
+  'enoughWorkgroups',
+] as const;
 const ofHalves = ['mostSubgroups', 'enoughWorkgroups'] as const;
 const ofFewQueries = [
   'mostQueries',

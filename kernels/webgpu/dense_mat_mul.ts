@@ -10,11 +10,13 @@ import {chooseMatMulPlan, denseProductTiles, type MatMulPlan} from './tile_sizes
 
 export const webgpuDenseMatMul = denseMatMulKernel('webgpu', (call, kernelBackend) => {
   const backend = kernelBackend as WebGPUBackend;
-  const plan = chooseMatMulPlan(backend.device, {...call.sizes, hasBias: call.inputs.bias !== undefined});
+  const {sizes, inputs, attrs} = call;
+  const hasBias = inputs.bias !== undefined;
+  const plan = chooseMatMulPlan(backend.device, {...sizes, hasBias, transposeB: attrs.transposeB});
   if (!plan) return undefined;
   const parts = multiply(backend, call, plan);
   if (plan.parts === 1) return parts;
-  const {rows, columns} = call.sizes;
+  const {rows, columns} = sizes;
   const product = sumColumns(backend, {...parts, shape: [plan.parts, rows * columns]});
   backend.disposeData(parts.dataId);
   return {...product, shape: [rows, columns]};

@@ -136,15 +136,19 @@ function columnsOfStep(variant: AttentionVariant, tile: GroupTile): string {
     ${lines(atOnce, (c) => lines(4, (j) => partialDot(tile, depth, `part${t}_${c}_${j}`, `q${j}`, `k${t}_${c}`)))}
     ${sumOverGroup(tile, `dot${t}`, (c, j) => `part${t}_${c}_${j}`)}
     var s${t} = scoreOf(head, dot${t}, i32(ownRow), i32${ownKey(t)});
-    if (hidden) { s${t} = hideIfInvisible(head, s${t}, i32(ownRow), i32${ownKey(t)}); }
     ${hideDeadIn(variant, tile, `s${t} = hideIfDead(head, s${t}, i32(ownRow), i32${ownKey(t)});`)}`;
   const weigh = (t: number, c: number) => `{
     ${spreadOverGroup('p', `s${t}`, c)}
     ${readColumn(tile, {name: 'valueMemory', depth: valueDepth}, 'v', `(column + ${t * atOnce}u)`, c)}
     ${eachRegister(tile, valueDepth, (j, n) => `o${j}_${n} = fma(vec4f(p${j}), v_${n}, o${j}_${n});`)}
   }`;
+  const hide = (t: number) => `s${t} = hideIfInvisible(head, s${t}, i32(ownRow), i32${ownKey(t)});`;
   return `
     ${exchanges.map(score).join('\n')}
+    // Once for all of them: a branch after each score would keep compilers from moving loads ahead.
+    if (hidden) {
+      ${exchanges.map(hide).join('\n')}
+    }
     var newMaximum = ${exchanges.reduce((largest, t) => `max(${largest}, s${t})`, 'maximum')};
     ${overColumns(tile, 'newMaximum', (a, b) => `max(${a}, ${b})`)}
     let rescale = exp2(maximum - newMaximum);

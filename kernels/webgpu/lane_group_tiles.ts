@@ -22,22 +22,50 @@ export type GroupedKernel = Exclude<TiledKernel, 'biasGradient'>;
 
 /** What a kernel's tile is made from: the one place to tune. */
 interface Shape {
+  /** At the most, where groups have four lanes and where they have more. */
   threads: number;
+  threadsOfWide: number;
   /** Of each operand: more take too many registers, fewer too many shuffles. */
   mostQuadsPerLane: number;
+  /** Columns of one step, where groups have four lanes and where they have more. */
   unrolled: number;
+  unrolledOfWide: number;
   /** Fewer leave parts of a large GPU without work: then more lanes share rows, and workgroups are smaller. */
   enoughWorkgroups: number;
 }
 
 export const groupShapes: Record<GroupedKernel, Shape> = {
-  forward: {threads: 128, mostQuadsPerLane: 4, unrolled: 16, enoughWorkgroups: 512},
-  queryGradient: {threads: 128, mostQuadsPerLane: 4, unrolled: 1, enoughWorkgroups: 512},
-  keyValueGradient: {threads: 128, mostQuadsPerLane: 2, unrolled: 8, enoughWorkgroups: 256},
+  forward: {
+    threads: 128,
+    threadsOfWide: 256,
+    mostQuadsPerLane: 4,
+    unrolled: 16,
+    unrolledOfWide: 16,
+    enoughWorkgroups: 512,
+  },
+  queryGradient: {
+    threads: 128,
+    threadsOfWide: 128,
+    mostQuadsPerLane: 4,
+    unrolled: 2,
+    unrolledOfWide: 16,
+    enoughWorkgroups: 512,
+  },
+  keyValueGradient: {
+    threads: 128,
+    threadsOfWide: 128,
+    mostQuadsPerLane: 2,
+    unrolled: 8,
+    unrolledOfWide: 8,
+    enoughWorkgroups: 256,
+  },
 };
 
-/** Workgroup memory of a workgroup: with more, too few of them share a processor. */
-const MOST_BYTES = 17 * 1024;
+/**
+ * Workgroup memory for each invocation: with more, too few workgroups share a processor. On an H200 a workgroup of 64 with
+ * twice as much is slower by a quarter, and one of 32 with four times as much by four fifths.
+ */
+const MOST_BYTES_PER_THREAD = 136;
 
 /**
  * Devices must have subgroups of at least so many lanes. Narrower SIMD groups have fewer registers for each lane than
@@ -68,6 +96,8 @@ export function groupedWork(
 
 /** Groups of more lanes spend more time on shuffles than on products. */
 const MOST_LANES_FOR_MORE_WORKGROUPS = 8;
+/** In workgroup memory at once: as many as there is room for. */
+const COLUMNS = [32, 16, 8];
 /** A subgroup. */
 const FEWEST_THREADS = 32;
 
@@ -83,7 +113,7 @@ export function chooseGroupTile(
 ): GroupTile | undefined {
   const subgroup: number = adapterInfo?.subgroupMinSize ?? 0;
   if (!features.has('subgroups') || subgroup < smallestSubgroup.size) return undefined;
-  const {mostQuadsPerLane, unrolled, enoughWorkgroups, ...shape} = groupShapes[kernel];
+  const {mostQuadsPerLane, enoughWorkgroups, ...shape} = groupShapes[kernel];
   let lanes = 4;
   while (2 * lanes <= Math.min(subgroup, 32) && lanes * mostQuadsPerLane * 4 < Math.max(depth, valueDepth)) lanes *= 2;
   let {threads} = shape;
@@ -91,11 +121,13 @@ export function chooseGroupTile(
   const areFew = () => Math.ceil(rows / tileRows()) * matrices < enoughWorkgroups;
   const isTooLarge = () => tileRows() > blockRows || areFew();
   while (2 * lanes <= Math.min(subgroup, MOST_LANES_FOR_MORE_WORKGROUPS) && areFew()) lanes *= 2;
+  if (lanes > 4) threads = shape.threadsOfWide;
   while (threads > FEWEST_THREADS && isTooLarge()) threads /= 2;
-  for (const columns of [32, 16, 8]) {
-    const atOnce = Math.min(columns, Math.max(unrolled, lanes / 4));
-    const tile = {lanes, threads, rows: tileRows(), columns, unrolled: atOnce};
-    if (bytesOf(tile) <= Math.min(limits.maxComputeWorkgroupStorageSize, MOST_BYTES)) return tile;
-  }
-  return undefined;
+  const tileOf = (columns: number): GroupTile => {
+    const unrolled = Math.max(lanes === 4 ? shape.unrolled : shape.unrolledOfWide, lanes / 4);
+    return {lanes, threads, rows: tileRows(), columns, unrolled: Math.min(columns, unrolled)};
+  };
+  const tiles = COLUMNS.map(tileOf);
+  const tile = tiles.find((tile) => bytesOf(tile) <= MOST_BYTES_PER_THREAD * threads) ?? tiles[tiles.length - 1];
+  return bytesOf(tile) <= limits.maxComputeWorkgroupStorageSize ? tile : undefined;
 }

@@ -181,14 +181,12 @@ export const productTile = (
 };
 
 /**
- * Tiles of a dense product, of which block-diagonal matrices are many: larger ones load less for each multiply-add, and
- * take more registers and workgroup memory. Largest first.
+ * Tiles of a dense product, of which block-diagonal matrices are many, largest first. Still larger ones load less for each
+ * multiply-add, but take so many registers, or turn so unevenly what must be transposed, that they are slower.
  */
 export const denseProductTable: Record<'wide' | 'narrow', ProductTile[]> = {
   wide: [
-    productTile('packed', [128, 128], [8, 8], 16),
-    productTile('packed', [64, 128], [8, 8], 16),
-    productTile('packed', [64, 64], [8, 4], 16),
+    productTile('packed', [64, 64], [8, 8], 16),
     productTile('packed', [32, 64], [4, 4], 16),
     productTile('packed', [32, 32], [4, 4], 32),
   ],
@@ -228,6 +226,8 @@ export interface MatMulPlan {
 interface MatMulShape {
   /** Larger tiles load less for each multiply-add. Largest first. */
   tiles: ProductTile[];
+  /** The same where b is stored transposed. */
+  tilesForTransposedB: ProductTile[];
   leastMultiplyAdds: number;
   /** Fewer leave parts of the device without work. */
   enoughWorkgroups: number;
@@ -237,10 +237,17 @@ export const matMulTable: Record<'wide' | 'narrow', MatMulShape> = {
   wide: {
     // Twice as many rows as columns: of the left operand, which most products have to transpose, all invocations load.
     tiles: [productTile('packed', [128, 64], [8, 8], 16), productTile('packed', [64, 64], [8, 8], 16)],
+    // Here the right operand has to be transposed, and there would be too few columns for all invocations to load some.
+    tilesForTransposedB: [productTile('packed', [64, 64], [8, 8], 16)],
     leastMultiplyAdds: 2 ** 26,
     enoughWorkgroups: ENOUGH_WORKGROUPS,
   },
-  narrow: {tiles: [productTile('planar', [32, 32], [8, 8], 16)], leastMultiplyAdds: 2 ** 16, enoughWorkgroups: 8},
+  narrow: {
+    tiles: [productTile('planar', [32, 32], [8, 8], 16)],
+    tilesForTransposedB: [productTile('planar', [32, 32], [8, 8], 16)],
+    leastMultiplyAdds: 2 ** 16,
+    enoughWorkgroups: 8,
+  },
 };
 
 /** What a larger tile saves is less than a larger part of it, outside of the product, takes. */
@@ -254,9 +261,10 @@ const LEAST_INNER_OF_PART = 256;
  */
 export function chooseMatMulPlan(
   device: GPUDevice,
-  {rows, columns, inner, hasBias}: DenseMatMulSizes & {hasBias: boolean},
+  {rows, columns, inner, hasBias, transposeB}: DenseMatMulSizes & {hasBias: boolean; transposeB: boolean},
 ): MatMulPlan | undefined {
-  const {tiles, leastMultiplyAdds, enoughWorkgroups} = matMulTable[simdWidth(device)];
+  const {leastMultiplyAdds, enoughWorkgroups, ...table} = matMulTable[simdWidth(device)];
+  const tiles = transposeB ? table.tilesForTransposedB : table.tiles;
   const countOf = (tile: ProductTile) => denseProductTiles(tile, [rows, columns]);
   const usedPart = (tile: ProductTile) => (rows * columns) / (countOf(tile) * tile.rows * tile.columns);
   // A bias would have to be added to the sum of the parts.

@@ -21,13 +21,20 @@ function tablesAfter(trial: string, gpu: GPUDevice): typeof tables {
 
 describe('sizes of kernels to be tried', () => {
   it('are read kernel by kernel, and named as they were written', () => {
-    const trials = readTrials('forward=64x64x4x4x4352,32x64x4x4x2304;groupForward=64x4x8x512');
+    const trials = readTrials('forward=64x64x4x4x4352,32x64x4x4x2304;groupForward=64x64x4x8x8x512');
     expect(trials.map(trialName)).toEqual([
       'forward 64x64x4x4x4352',
       'forward 32x64x4x4x2304',
-      'groupForward 64x4x8x512',
+      'groupForward 64x64x4x8x8x512',
     ]);
-    expect(trials[2].sizes).toEqual({threads: 64, mostQuadsPerLane: 4, unrolled: 8, enoughWorkgroups: 512});
+    expect(trials[2].sizes).toEqual({
+      threads: 64,
+      threadsOfWide: 64,
+      mostQuadsPerLane: 4,
+      unrolled: 8,
+      unrolledOfWide: 8,
+      enoughWorkgroups: 512,
+    });
     expect(trialName(undefined)).toBe('');
   });
 

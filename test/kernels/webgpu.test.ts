@@ -205,7 +205,15 @@ describeOnBackends(
       withTiles(matMulTable, matMulTable.wide, async () => {
         const {device} = tf.backend() as WebGPUBackend;
         const plan = (rows: number, columns: number, inner: number, hasBias = false) =>
-          chooseMatMulPlan(device, {rows, columns, inner, hasBias});
+          chooseMatMulPlan(device, {rows, columns, inner, hasBias, transposeB: false});
+        const turned = chooseMatMulPlan(device, {
+          rows: 8192,
+          columns: 1024,
+          inner: 1024,
+          hasBias: false,
+          transposeB: true,
+        });
+        expect([plan(8192, 1024, 1024)?.tile.rows, turned?.tile.rows]).toEqual([128, 64]);
         expect(plan(8192, 1024, 1024)).toEqual(jasmine.objectContaining({parts: 1, innerOfPart: 1024}));
         expect(plan(512, 512, 8192)).toEqual(jasmine.objectContaining({parts: 8, innerOfPart: 1024}));
         expect(plan(512, 512, 8200)).toEqual(jasmine.objectContaining({parts: 8, innerOfPart: 1040}));
@@ -265,11 +273,11 @@ describeOnBackends(
             const tile = chooseDenseProductTile(device, matrices, 4);
             return [tile.rows, tile.columns];
           });
-        expect(tileFor(49152, [2048, 2048])).toEqual([128, 128]);
-        expect(tileFor(16384, [2048, 2048])).toEqual([64, 128]);
-        expect(tileFor(49152, [256, 1024])).toEqual([64, 64]);
+        expect(tileFor(49152, [2048, 2048])).toEqual([64, 64]);
+        expect(tileFor(10000, [2048, 2048])).toEqual([32, 64]);
+        expect(tileFor(49152, [256, 512])).toEqual([32, 64]);
         expect(tileFor(49152, [3, 5])).toEqual([32, 32]);
-        expect(tileFor(49152, [2048, 2048], [256, 1024])).toEqual([64, 64]);
+        expect(tileFor(49152, [2048, 2048], [256, 512])).toEqual([32, 64]);
       }));
 
     it('keep their uniforms, of which no two share a buffer', async () => {
@@ -524,6 +532,29 @@ describeOnBackends(
       expect(choose(device(32, ['subgroups']))).toEqual({lanes: 4, threads: 128, rows: 128, columns: 32, unrolled: 16});
     });
 
+    it('take fewer columns at once where workgroups are small', () => {
+      const gpu = {
+        adapterInfo: {subgroupMinSize: 32},
+        features: new Set(['subgroups']),
+        limits: {maxComputeWorkgroupStorageSize: 49152},
+      } as unknown as GPUDevice;
+      const variant = {depth: 64, valueDepth: 64} as AttentionVariant;
+      const shapeOf = (blockRows: number, bytesOfColumn = 512) => {
+        const work = {variant, rows: 1e6, matrices: 2, blockRows};
+        const tile = chooseGroupTile(gpu, 'forward', work, ({columns}) => columns * bytesOfColumn);
+        return tile && [tile.threads, tile.columns];
+      };
+      expect([128, 64, 32, 16].map((rows) => shapeOf(rows))).toEqual([
+        [128, 32],
+        [64, 16],
+        [32, 8],
+        [32, 8],
+      ]);
+      // What does not fit is taken all the same while the device has room.
+      expect(shapeOf(128, 4096)).toEqual([128, 8]);
+      expect(shapeOf(128, 8192)).toBeUndefined();
+    });
+
     it('gives a lane no more of a row than its registers hold, and a small problem smaller workgroups', () => {
       const of = (depth: number, rows: number) => {
         const variant = {depth, valueDepth: 16} as AttentionVariant;
@@ -546,11 +577,11 @@ describeOnBackends(
         [8, 128],
       ]);
       expect(of(128, 1e6)).toEqual([
-        [8, 128],
+        [8, 256],
         [16, 128],
       ]);
       expect(of(256, 1e6)).toEqual([
-        [16, 128],
+        [16, 256],
         [32, 128],
       ]);
       expect(of(64, 8192)).toEqual([
