@@ -1,4 +1,5 @@
 /** What the benchmark measures: one `BenchCase` per page, and the suites that list them. */
+import type {AttentionPrecision} from '../src/kernel_names.js';
 import type {TileTrial} from './tune/tile_trial.js';
 
 /**
@@ -12,7 +13,6 @@ export const peerNames = ['onnxruntime', 'jax'] as const;
 export type PeerName = (typeof peerNames)[number];
 export type BackendName = 'webgpu' | 'webgl';
 export type Pass = 'forward' | 'forward+backward';
-export type Precision = 'highest' | 'fast';
 
 interface AnyProblem {
   backend: BackendName;
@@ -38,7 +38,7 @@ export interface AttentionProblem extends AnyProblem {
   /** Sq, where it is not S: one query is what generation asks for each token ('decode'). */
   queries?: number;
   /** Of `flashAttention`; 'highest' where it is left out. */
-  precision?: Precision;
+  precision?: AttentionPrecision;
 }
 
 /**
@@ -122,7 +122,7 @@ export interface Filter {
   passes: readonly Pass[];
   causal: readonly boolean[];
   /** Of kind 'attention', all of which are measured with it. */
-  precision: Precision;
+  precision: AttentionPrecision;
   /** Keep only problems whose name contains this. */
   only?: string;
   /** Of the models of kind 'gpt'. */
@@ -179,7 +179,7 @@ export function isStructured(problem: Problem): problem is StructuredProblem {
 
 export const backendNames: readonly BackendName[] = ['webgpu', 'webgl'];
 export const passes: readonly Pass[] = ['forward', 'forward+backward'];
-export const precisions: readonly Precision[] = ['highest', 'fast'];
+export const precisions: readonly AttentionPrecision[] = ['highest', 'fast'];
 export const depths: readonly number[] = [64, 128];
 export const suiteNames = ['software', 'gpu'] as const;
 export type SuiteName = (typeof suiteNames)[number];
@@ -207,7 +207,7 @@ export function suite(name: SuiteName, filter: Filter): Suite {
   return {problems: withPrecision.filter((problem) => matches(problem, filter)), limitSeconds};
 }
 
-function inPrecision(problem: Problem, precision: Precision): Problem {
+function inPrecision(problem: Problem, precision: AttentionPrecision): Problem {
   return precision !== 'highest' && kindOf(problem) === 'attention' ? ({...problem, precision} as Problem) : problem;
 }
 

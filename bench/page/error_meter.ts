@@ -1,12 +1,12 @@
 /** How far results lie from the right answer, and how far they may. */
 
-import type {Precision} from '../cases.js';
+import type {AttentionPrecision} from '../../src/kernel_names.js';
 
 /**
  * Largest error allowed: in float32 as a part of the root mean square of the right answer, ten times what it needs here; in
  * float16, which rounds each number by itself, of the largest, ten roundings.
  */
-const tolerances: Record<Precision, number> = {highest: 1e-3, fast: 10 * 2 ** -11};
+const tolerances: Record<AttentionPrecision, number> = {highest: 1e-3, fast: 10 * 2 ** -11};
 
 /** Gathers how far results lie from the right answer. */
 export class ErrorMeter {
@@ -15,7 +15,7 @@ export class ErrorMeter {
   private largest = 0;
   private count = 0;
 
-  constructor(private readonly precision: Precision = 'highest') {}
+  constructor(private readonly precision: AttentionPrecision = 'highest') {}
 
   compare(actual: ArrayLike<number>, expected: ArrayLike<number>): void {
     for (let i = 0; i < expected.length; i++) {

@@ -1,6 +1,6 @@
 /** How the attention kernels that multiply in float16 (half_matrices_wgsl.ts) cut up the score matrix. */
 import type {AttentionVariant} from './attention_wgsl.js';
-import type {GroupedKernel, GroupedWork} from './lane_group_tiles.js';
+import {type GroupedKernel, type GroupedWork, workgroupsOf} from './lane_group_tiles.js';
 
 /** How one workgroup cuts up the score matrix: each of its subgroups has 16 rows. */
 export interface HalfTile {
@@ -41,9 +41,10 @@ const FEWEST_SUBGROUPS = 4;
 export function chooseHalfTile(
   {limits}: GPUDevice,
   kernel: GroupedKernel,
-  {variant, rows, matrices, blockRows = rows}: GroupedWork,
+  work: GroupedWork,
   bytesOf: (variant: AttentionVariant, tile: HalfTile) => number,
 ): HalfTile | undefined {
+  const {variant, rows, blockRows = rows} = work;
   if (Math.max(variant.depth, variant.valueDepth) > MOST_DEPTH) return undefined;
   const {mostSubgroups, enoughWorkgroups} = halfShapes[kernel];
   const tileOf = (subgroups: number): HalfTile => ({
@@ -52,7 +53,7 @@ export function chooseHalfTile(
     rows: subgroups * MATRIX_SIZE,
     columns: MATRIX_SIZE,
   });
-  const areFew = (tile: HalfTile) => Math.ceil(rows / tile.rows) * matrices < enoughWorkgroups;
+  const areFew = (tile: HalfTile) => workgroupsOf(work, tile.rows) < enoughWorkgroups;
   const isTooLarge = (tile: HalfTile) => tile.rows > blockRows || (tile.subgroups > FEWEST_SUBGROUPS && areFew(tile));
   const hasRoom = (tile: HalfTile) =>
     bytesOf(variant, tile) <= limits.maxComputeWorkgroupStorageSize &&

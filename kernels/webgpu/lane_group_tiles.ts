@@ -94,6 +94,11 @@ export function groupedWork(
     : {variant, rows: keys, matrices: batch * keyHeads, blockRows: layout?.blockSize[1]};
 }
 
+/** Of tiles with so many rows. */
+export function workgroupsOf({rows, matrices}: GroupedWork, tileRows: number): number {
+  return Math.ceil(rows / tileRows) * matrices;
+}
+
 /** Groups of more lanes spend more time on shuffles than on products. */
 const MOST_LANES_FOR_MORE_WORKGROUPS = 8;
 /** In workgroup memory at once: as many as there is room for. */
@@ -108,9 +113,10 @@ const FEWEST_THREADS = 32;
 export function chooseGroupTile(
   {features, adapterInfo, limits}: GPUDevice,
   kernel: GroupedKernel,
-  {variant: {depth, valueDepth}, rows, matrices, blockRows = rows}: GroupedWork,
+  work: GroupedWork,
   bytesOf: (tile: GroupTile) => number,
 ): GroupTile | undefined {
+  const {depth, valueDepth} = work.variant;
   const subgroup: number = adapterInfo?.subgroupMinSize ?? 0;
   if (!features.has('subgroups') || subgroup < smallestSubgroup.size) return undefined;
   const {mostQuadsPerLane, enoughWorkgroups, ...shape} = groupShapes[kernel];
@@ -118,8 +124,8 @@ export function chooseGroupTile(
   while (2 * lanes <= Math.min(subgroup, 32) && lanes * mostQuadsPerLane * 4 < Math.max(depth, valueDepth)) lanes *= 2;
   let {threads} = shape;
   const tileRows = () => (4 * threads) / lanes;
-  const areFew = () => Math.ceil(rows / tileRows()) * matrices < enoughWorkgroups;
-  const isTooLarge = () => tileRows() > blockRows || areFew();
+  const areFew = () => workgroupsOf(work, tileRows()) < enoughWorkgroups;
+  const isTooLarge = () => tileRows() > (work.blockRows ?? work.rows) || areFew();
   while (2 * lanes <= Math.min(subgroup, MOST_LANES_FOR_MORE_WORKGROUPS) && areFew()) lanes *= 2;
   if (lanes > 4) threads = shape.threadsOfWide;
   while (threads > FEWEST_THREADS && isTooLarge()) threads /= 2;
@@ -128,6 +134,8 @@ export function chooseGroupTile(
     return {lanes, threads, rows: tileRows(), columns, unrolled: Math.min(columns, unrolled)};
   };
   const tiles = COLUMNS.map(tileOf);
-  const tile = tiles.find((tile) => bytesOf(tile) <= MOST_BYTES_PER_THREAD * threads) ?? tiles[tiles.length - 1];
-  return bytesOf(tile) <= limits.maxComputeWorkgroupStorageSize ? tile : undefined;
+  const most = limits.maxComputeWorkgroupStorageSize;
+  const wanted = Math.min(MOST_BYTES_PER_THREAD * threads, most);
+  const tile = tiles.find((tile) => bytesOf(tile) <= wanted) ?? tiles[tiles.length - 1];
+  return bytesOf(tile) <= most ? tile : undefined;
 }

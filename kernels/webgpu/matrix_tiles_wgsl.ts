@@ -50,7 +50,7 @@ function binding({name, vectorized}: StoredMatrix, access: Binding['access']): B
 /**
  * WGSL struct `View`: a part of a stored matrix, in elements of its buffer: where it begins, how far its stored rows are
  * apart, and how many stored rows and columns it has. And `load_…(view, row, quad)`: four neighbouring elements of a
- * stored row, 0 outside of the view; `loadInside_…` does not ask whether they are inside.
+ * stored row, 0 outside of the view; `loadInside_…`, of operands of unrolled products, does not ask whether they are inside.
  */
 const viewStruct = `
 struct View {
@@ -62,10 +62,6 @@ struct View {
 
 function loadFunction({name, vectorized, elementStride}: StoredMatrix): string {
   const far = (count: string) => (elementStride ? `${count} * ${elementStride}` : count);
-  const inside = vectorized
-    ? `return ${name}[(view.base + row * view.stride) / 4u + quad];`
-    : `let first = view.base + row * view.stride + ${far('4u * quad')};
-  return vec4f(${range(4).map((c) => `${name}[first + ${far(`${c}u`)}]`)});`;
   // Without branches, because this is inlined many times, and some compilers take long over each.
   const checked = vectorized
     ? `return select(vec4f(), ${name}[select(0u, (view.base + row * view.stride) / 4u + quad, inside)], inside);`
@@ -80,9 +76,18 @@ function loadFunction({name, vectorized, elementStride}: StoredMatrix): string {
 fn load_${name}(view: View, row: u32, quad: u32) -> vec4f {
   let inside = (row < view.rows) & (4u * quad < view.columns);
   ${checked}
+}`;
 }
+
+function loadInsideFunction({name, vectorized, elementStride}: StoredMatrix): string {
+  const far = (count: string) => (elementStride ? `${count} * ${elementStride}` : count);
+  const body = vectorized
+    ? `return ${name}[(view.base + row * view.stride) / 4u + quad];`
+    : `let first = view.base + row * view.stride + ${far('4u * quad')};
+  return vec4f(${range(4).map((c) => `${name}[first + ${far(`${c}u`)}]`)});`;
+  return `
 fn loadInside_${name}(view: View, row: u32, quad: u32) -> vec4f {
-  ${inside}
+  ${body}
 }`;
 }
 
@@ -110,15 +115,16 @@ export function declareProducts(
   products: TileProduct[],
   others: StoredMatrix[] = [],
 ): {bindings: Binding[]; code: string} {
-  const operands = new Map(products.flatMap(({left, right}) => [left, right].map((matrix) => [matrix.name, matrix])));
-  const read = [...operands.values(), ...others];
+  const ofProducts = new Map(products.flatMap(({left, right}) => [left, right].map((matrix) => [matrix.name, matrix])));
+  const operands = [...ofProducts.values()];
+  const read = [...operands, ...others];
   const written = products.map(({out}) => out);
   return {
     bindings: [...read.map((matrix) => binding(matrix, 'read')), ...written.map((out) => binding(out, 'read_write'))],
     code: `
 ${viewStruct}
 ${tile.unrolled ? declareOuterMemory(tile) : declareLoopMemory(tile)}
-${[...read.map(loadFunction), ...written.map(storeFunction)].join('')}`,
+${[...read.map(loadFunction), ...(tile.unrolled ? operands.map(loadInsideFunction) : []), ...written.map(storeFunction)].join('')}`,
   };
 }
 

@@ -533,26 +533,29 @@ describeOnBackends(
     });
 
     it('take fewer columns at once where workgroups are small', () => {
-      const gpu = {
-        adapterInfo: {subgroupMinSize: 32},
-        features: new Set(['subgroups']),
-        limits: {maxComputeWorkgroupStorageSize: 49152},
-      } as unknown as GPUDevice;
-      const variant = {depth: 64, valueDepth: 64} as AttentionVariant;
-      const shapeOf = (blockRows: number, bytesOfColumn = 512) => {
+      const shapeOf = (depth: number, blockRows: number, {bytesOfColumn = 512, room = 49152} = {}) => {
+        const gpu = {
+          adapterInfo: {subgroupMinSize: 32},
+          features: new Set(['subgroups']),
+          limits: {maxComputeWorkgroupStorageSize: room},
+        } as unknown as GPUDevice;
+        const variant = {depth, valueDepth: depth} as AttentionVariant;
         const work = {variant, rows: 1e6, matrices: 2, blockRows};
         const tile = chooseGroupTile(gpu, 'forward', work, ({columns}) => columns * bytesOfColumn);
         return tile && [tile.threads, tile.columns];
       };
-      expect([128, 64, 32, 16].map((rows) => shapeOf(rows))).toEqual([
+      expect([128, 64, 32, 16].map((rows) => shapeOf(64, rows))).toEqual([
         [128, 32],
         [64, 16],
         [32, 8],
         [32, 8],
       ]);
-      // What does not fit is taken all the same while the device has room.
-      expect(shapeOf(128, 4096)).toEqual([128, 8]);
-      expect(shapeOf(128, 8192)).toBeUndefined();
+      expect(shapeOf(128, 128, {bytesOfColumn: 1024})).toEqual([256, 32]);
+      expect(shapeOf(128, 128, {bytesOfColumn: 1024, room: 16384})).toEqual([256, 16]);
+      // What takes more is taken all the same while the device has room.
+      expect(shapeOf(64, 128, {bytesOfColumn: 1536})).toEqual([128, 8]);
+      expect(shapeOf(64, 32, {bytesOfColumn: 1024})).toEqual([32, 8]);
+      expect(shapeOf(64, 128, {bytesOfColumn: 8192})).toBeUndefined();
     });
 
     it('gives a lane no more of a row than its registers hold, and a small problem smaller workgroups', () => {
