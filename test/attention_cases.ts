@@ -86,6 +86,16 @@ const moreDepths = [2, 3, 5, 16, 32, 80, 96, 111, 160, 192, 224].map((D) => ({..
 
 const small = {...base, B: 2, Sq: 37, Sk: 53};
 
+/** Options that compose, but for a layout and for those that depend on the sizes: a window and lengths. */
+const composed = {
+  order: 'BSHD',
+  softcap: 4,
+  alibi: 'BH',
+  bias: 'HQK',
+  mask: 'BHQK',
+  dropout: {rate: 0.17, seed: 7},
+} as const;
+
 /** Every option that composes, but for a layout. */
 const everyOption: AttentionCase = {
   ...small,
@@ -93,15 +103,10 @@ const everyOption: AttentionCase = {
   Hk: 2,
   D: 20,
   Dv: 12,
-  order: 'BSHD',
+  ...composed,
   window: [21, 6],
-  softcap: 4,
-  alibi: 'BH',
-  bias: 'HQK',
-  mask: 'BHQK',
   queryLengths: [30, 37],
   keyLengths: [53, 33],
-  dropout: {rate: 0.17, seed: 7},
   scale: 0.3,
 };
 
@@ -370,22 +375,17 @@ const layoutsOfAllSizes = [
 
 /** Everything at once, for kernels of GPUs: with more rows than their tiles have, none of them whole vec4s. */
 export const everythingOnGpu: AttentionCase = {
+  ...base,
   B: 2,
-  H: 2,
   Hk: 1,
   Sq: 70,
   Sk: 90,
   D: 18,
   Dv: 12,
-  order: 'BSHD',
+  ...composed,
   window: [41, 6],
-  softcap: 4,
-  alibi: 'BH',
-  bias: 'HQK',
-  mask: 'BHQK',
   queryLengths: [30, 70],
   keyLengths: [90, 53],
-  dropout: {rate: 0.17, seed: 7},
 };
 
 /** A sample of the grid, or all of it in a full run. */

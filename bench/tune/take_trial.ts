@@ -49,8 +49,7 @@ const takers: Takers = {
   sparse: takeProduct('sparse'),
   sampled: takeProduct('sampled'),
   dense: (sizes: DenseNumbers, width) => {
-    const tiles = [tileOf(sizes, width)];
-    Object.assign(matMulTable[width], {tiles, tilesForTransposedB: tiles});
+    matMulTable[width].tiles = [tileOf(sizes, width)];
   },
   blockDiagonal: (sizes: DenseNumbers, width) => {
     denseProductTable[width] = [tileOf(sizes, width)];

@@ -12,10 +12,10 @@ const ofProduct = ['bound', 'free', 'threadRows', 'threadColumns', 'inner'] as c
 const ofDense = ['rows', 'columns', 'threadRows', 'threadColumns', 'inner'] as const;
 const ofGroups = [
   'threads',
-  'threadsOfWide',
+  'threadsOfLargeGroups',
   'mostQuadsPerLane',
   'unrolled',
-  'unrolledOfWide',
+  'unrolledOfLargeGroups',
   'enoughWorkgroups',
 ] as const;
 const ofHalves = ['mostSubgroups', 'enoughWorkgroups'] as const;

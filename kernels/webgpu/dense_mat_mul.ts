@@ -11,8 +11,7 @@ import {chooseMatMulPlan, denseProductTiles, type MatMulPlan} from './tile_sizes
 export const webgpuDenseMatMul = denseMatMulKernel('webgpu', (call, kernelBackend) => {
   const backend = kernelBackend as WebGPUBackend;
   const {sizes, inputs, attrs} = call;
-  const hasBias = inputs.bias !== undefined;
-  const plan = chooseMatMulPlan(backend.device, {...sizes, hasBias, transposeB: attrs.transposeB});
+  const plan = chooseMatMulPlan(backend.device, sizes, {...attrs, hasBias: inputs.bias !== undefined});
   if (!plan) return undefined;
   const parts = multiply(backend, call, plan);
   if (plan.parts === 1) return parts;

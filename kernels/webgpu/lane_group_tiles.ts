@@ -24,12 +24,12 @@ export type GroupedKernel = Exclude<TiledKernel, 'biasGradient'>;
 interface Shape {
   /** At the most, where groups have four lanes and where they have more. */
   threads: number;
-  threadsOfWide: number;
+  threadsOfLargeGroups: number;
   /** Of each operand: more take too many registers, fewer too many shuffles. */
   mostQuadsPerLane: number;
   /** Columns of one step, where groups have four lanes and where they have more. */
   unrolled: number;
-  unrolledOfWide: number;
+  unrolledOfLargeGroups: number;
   /** Fewer leave parts of a large GPU without work: then more lanes share rows, and workgroups are smaller. */
   enoughWorkgroups: number;
 }
@@ -37,26 +37,26 @@ interface Shape {
 export const groupShapes: Record<GroupedKernel, Shape> = {
   forward: {
     threads: 128,
-    threadsOfWide: 256,
+    threadsOfLargeGroups: 256,
     mostQuadsPerLane: 4,
     unrolled: 16,
-    unrolledOfWide: 16,
+    unrolledOfLargeGroups: 16,
     enoughWorkgroups: 512,
   },
   queryGradient: {
     threads: 128,
-    threadsOfWide: 128,
+    threadsOfLargeGroups: 128,
     mostQuadsPerLane: 4,
     unrolled: 2,
-    unrolledOfWide: 16,
+    unrolledOfLargeGroups: 16,
     enoughWorkgroups: 512,
   },
   keyValueGradient: {
     threads: 128,
-    threadsOfWide: 128,
+    threadsOfLargeGroups: 128,
     mostQuadsPerLane: 2,
     unrolled: 8,
-    unrolledOfWide: 8,
+    unrolledOfLargeGroups: 8,
     enoughWorkgroups: 256,
   },
 };
@@ -116,7 +116,11 @@ export function chooseGroupTile(
   work: GroupedWork,
   bytesOf: (tile: GroupTile) => number,
 ): GroupTile | undefined {
-  const {depth, valueDepth} = work.variant;
+  const {
+    variant: {depth, valueDepth},
+    rows,
+    blockRows = rows,
+  } = work;
   const subgroup: number = adapterInfo?.subgroupMinSize ?? 0;
   if (!features.has('subgroups') || subgroup < smallestSubgroup.size) return undefined;
   const {mostQuadsPerLane, enoughWorkgroups, ...shape} = groupShapes[kernel];
@@ -125,12 +129,12 @@ export function chooseGroupTile(
   let {threads} = shape;
   const tileRows = () => (4 * threads) / lanes;
   const areFew = () => workgroupsOf(work, tileRows()) < enoughWorkgroups;
-  const isTooLarge = () => tileRows() > (work.blockRows ?? work.rows) || areFew();
+  const isTooLarge = () => tileRows() > blockRows || areFew();
   while (2 * lanes <= Math.min(subgroup, MOST_LANES_FOR_MORE_WORKGROUPS) && areFew()) lanes *= 2;
-  if (lanes > 4) threads = shape.threadsOfWide;
+  if (lanes > 4) threads = shape.threadsOfLargeGroups;
   while (threads > FEWEST_THREADS && isTooLarge()) threads /= 2;
   const tileOf = (columns: number): GroupTile => {
-    const unrolled = Math.max(lanes === 4 ? shape.unrolled : shape.unrolledOfWide, lanes / 4);
+    const unrolled = Math.max(lanes === 4 ? shape.unrolled : shape.unrolledOfLargeGroups, lanes / 4);
     return {lanes, threads, rows: tileRows(), columns, unrolled: Math.min(columns, unrolled)};
   };
   const tiles = COLUMNS.map(tileOf);

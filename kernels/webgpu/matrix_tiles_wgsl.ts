@@ -60,8 +60,12 @@ struct View {
   columns: u32,
 }`;
 
+/** WGSL of how far so many neighbouring elements of a stored row reach. */
+const inElements = (elementStride: string | undefined) => (count: string) =>
+  elementStride ? `${count} * ${elementStride}` : count;
+
 function loadFunction({name, vectorized, elementStride}: StoredMatrix): string {
-  const far = (count: string) => (elementStride ? `${count} * ${elementStride}` : count);
+  const far = inElements(elementStride);
   // Without branches, because this is inlined many times, and some compilers take long over each.
   const checked = vectorized
     ? `return select(vec4f(), ${name}[select(0u, (view.base + row * view.stride) / 4u + quad, inside)], inside);`
@@ -80,7 +84,7 @@ fn load_${name}(view: View, row: u32, quad: u32) -> vec4f {
 }
 
 function loadInsideFunction({name, vectorized, elementStride}: StoredMatrix): string {
-  const far = (count: string) => (elementStride ? `${count} * ${elementStride}` : count);
+  const far = inElements(elementStride);
   const body = vectorized
     ? `return ${name}[(view.base + row * view.stride) / 4u + quad];`
     : `let first = view.base + row * view.stride + ${far('4u * quad')};
@@ -92,7 +96,7 @@ fn loadInside_${name}(view: View, row: u32, quad: u32) -> vec4f {
 }
 
 function storeFunction({name, vectorized, elementStride}: StoredMatrix): string {
-  const far = (count: string) => (elementStride ? `${count} * ${elementStride}` : count);
+  const far = inElements(elementStride);
   const body = vectorized
     ? `${name}[(view.base + row * view.stride) / 4u + quad] = value;`
     : `let first = view.base + row * view.stride + ${far('4u * quad')};

@@ -2,6 +2,7 @@
  * Tile sizes of every attention kernel: the one place to tune. A kernel's generator takes a record and nothing else
  * decides its loops; a record is chosen by the device's limits and SIMD width, never by the name of a GPU.
  */
+import type {DenseMatMulAttrs} from '../../src/kernel_names.js';
 import type {DenseMatMulSizes} from '../dense_mat_mul_kernels.js';
 
 /** How one workgroup cuts up the score matrix. */
@@ -226,8 +227,6 @@ export interface MatMulPlan {
 interface MatMulShape {
   /** Larger tiles load less for each multiply-add. Largest first. */
   tiles: ProductTile[];
-  /** The same where b is stored transposed. */
-  tilesForTransposedB: ProductTile[];
   leastMultiplyAdds: number;
   /** Fewer leave parts of the device without work. */
   enoughWorkgroups: number;
@@ -235,19 +234,12 @@ interface MatMulShape {
 
 export const matMulTable: Record<'wide' | 'narrow', MatMulShape> = {
   wide: {
-    // Twice as many rows as columns: of the left operand, which most products have to transpose, all invocations load.
+    // Twice as many rows as columns: of the left operand, which most products have to turn, all invocations load.
     tiles: [productTile('packed', [128, 64], [8, 8], 16), productTile('packed', [64, 64], [8, 8], 16)],
-    // Here the right operand has to be transposed, and there would be too few columns for all invocations to load some.
-    tilesForTransposedB: [productTile('packed', [64, 64], [8, 8], 16)],
     leastMultiplyAdds: 2 ** 26,
     enoughWorkgroups: ENOUGH_WORKGROUPS,
   },
-  narrow: {
-    tiles: [productTile('planar', [32, 32], [8, 8], 16)],
-    tilesForTransposedB: [productTile('planar', [32, 32], [8, 8], 16)],
-    leastMultiplyAdds: 2 ** 16,
-    enoughWorkgroups: 8,
-  },
+  narrow: {tiles: [productTile('planar', [32, 32], [8, 8], 16)], leastMultiplyAdds: 2 ** 16, enoughWorkgroups: 8},
 };
 
 /** What a larger tile saves is less than a larger part of it, outside of the product, takes. */
@@ -256,22 +248,33 @@ const MOST_WASTED = 0.1;
 const LEAST_INNER_OF_PART = 256;
 
 /**
+ * Whether all invocations take part in turning what does not lie by inner elements, a and a transposed b, on its way into
+ * workgroup memory: each takes four rows by four inner elements at a time.
+ */
+function turnsEvenly(tile: ProductTile, {transposeA, transposeB}: DenseMatMulAttrs): boolean {
+  const turned = [...(transposeA ? [] : [tile.rows]), ...(transposeB ? [tile.columns] : [])];
+  return turned.every((length) => (length / 4) * (tile.inner / 4) >= threadGrid(tile).threads);
+}
+
+/**
  * How to make a product: with the largest tile of which it makes enough workgroups, in parts where it must. Undefined
  * where it is too small to be worth it, so thin that most of a tile would lie outside of it, or makes too few workgroups.
  */
 export function chooseMatMulPlan(
   device: GPUDevice,
-  {rows, columns, inner, hasBias, transposeB}: DenseMatMulSizes & {hasBias: boolean; transposeB: boolean},
+  {rows, columns, inner}: DenseMatMulSizes,
+  {hasBias, ...attrs}: DenseMatMulAttrs & {hasBias: boolean},
 ): MatMulPlan | undefined {
-  const {leastMultiplyAdds, enoughWorkgroups, ...table} = matMulTable[simdWidth(device)];
-  const tiles = transposeB ? table.tilesForTransposedB : table.tiles;
+  const {tiles, leastMultiplyAdds, enoughWorkgroups} = matMulTable[simdWidth(device)];
   const countOf = (tile: ProductTile) => denseProductTiles(tile, [rows, columns]);
   const usedPart = (tile: ProductTile) => (rows * columns) / (countOf(tile) * tile.rows * tile.columns);
   // A bias would have to be added to the sum of the parts.
   const mostParts = hasBias ? 1 : Math.max(1, Math.floor(inner / LEAST_INNER_OF_PART));
   const smallest = tiles[tiles.length - 1];
   const suits = (tile: ProductTile) =>
-    countOf(tile) * mostParts >= enoughWorkgroups && usedPart(tile) >= usedPart(smallest) - MOST_WASTED;
+    turnsEvenly(tile, attrs) &&
+    countOf(tile) * mostParts >= enoughWorkgroups &&
+    usedPart(tile) >= usedPart(smallest) - MOST_WASTED;
   const tile = tiles.find(suits) ?? smallest;
   if (rows * columns * inner < leastMultiplyAdds || inner < tile.inner || usedPart(tile) < 0.5) return undefined;
   const wanted = Math.min(mostParts, Math.ceil(enoughWorkgroups / countOf(tile)));

@@ -29,10 +29,10 @@ describe('sizes of kernels to be tried', () => {
     ]);
     expect(trials[2].sizes).toEqual({
       threads: 64,
-      threadsOfWide: 64,
+      threadsOfLargeGroups: 64,
       mostQuadsPerLane: 4,
       unrolled: 8,
-      unrolledOfWide: 8,
+      unrolledOfLargeGroups: 8,
       enoughWorkgroups: 512,
     });
     expect(trialName(undefined)).toBe('');

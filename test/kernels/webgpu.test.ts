@@ -204,16 +204,10 @@ describeOnBackends(
     it('are made in parts where tiles are few, and left to tfjs where they are too small or thin for tiles', () =>
       withTiles(matMulTable, matMulTable.wide, async () => {
         const {device} = tf.backend() as WebGPUBackend;
-        const plan = (rows: number, columns: number, inner: number, hasBias = false) =>
-          chooseMatMulPlan(device, {rows, columns, inner, hasBias, transposeB: false});
-        const turned = chooseMatMulPlan(device, {
-          rows: 8192,
-          columns: 1024,
-          inner: 1024,
-          hasBias: false,
-          transposeB: true,
-        });
-        expect([plan(8192, 1024, 1024)?.tile.rows, turned?.tile.rows]).toEqual([128, 64]);
+        const plan = (rows: number, columns: number, inner: number, hasBias = false, transposeB = false) =>
+          chooseMatMulPlan(device, {rows, columns, inner}, {hasBias, transposeA: false, transposeB});
+        const rowsOfTile = (transposeB: boolean) => plan(8192, 1024, 1024, false, transposeB)?.tile.rows;
+        expect([rowsOfTile(false), rowsOfTile(true)]).toEqual([128, 64]);
         expect(plan(8192, 1024, 1024)).toEqual(jasmine.objectContaining({parts: 1, innerOfPart: 1024}));
         expect(plan(512, 512, 8192)).toEqual(jasmine.objectContaining({parts: 8, innerOfPart: 1024}));
         expect(plan(512, 512, 8200)).toEqual(jasmine.objectContaining({parts: 8, innerOfPart: 1040}));
