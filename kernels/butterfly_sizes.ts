@@ -32,8 +32,8 @@ export interface FactorStep {
 
 /** The factors of a stack in the order in which they are applied; the transpose applies them backwards. */
 export function factorSteps(
-  {blocks, factors}: ButterflySizes,
-  {increasingStride, transpose}: ButterflyMultiplyAttrs,
+  {blocks, factors}: Pick<ButterflySizes, 'blocks' | 'factors'>,
+  {increasingStride, transpose}: Pick<ButterflyMultiplyAttrs, 'increasingStride' | 'transpose'>,
 ): FactorStep[] {
   const steps = Array.from({length: blocks * factors}, (_, factor) => {
     const isIncreasing = increasingStride !== (Math.floor(factor / factors) % 2 === 1);

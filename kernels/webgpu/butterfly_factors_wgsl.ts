@@ -1,7 +1,8 @@
 /**
- * WGSL of what factors of butterfly matrices do: which elements and matrices they have to do with, and how one or two of
- * them are applied to what a workgroup holds.
+ * WGSL of what factors of butterfly matrices do: which matrices they have to do with, and how a factor is applied to the
+ * elements that an invocation holds.
  */
+import type {StageStep} from './butterfly_stages.js';
 import {lines, range} from './tile_wgsl.js';
 
 /** Real numbers are f32, complex ones pairs. */
@@ -9,25 +10,11 @@ export const numberType = (complex: boolean) => (complex ? 'vec2f' : 'f32');
 
 export const partNames = (complex: boolean, name: string) => (complex ? [name, `${name}Imag`] : [name]);
 
-/** Functions of a factor's number among those of its stack; `params` has logN, factors and increasingStride. */
-export const factorFunctions = `
-fn logStrideOf(factor: u32) -> u32 {
-  let position = factor % params.logN;
-  let isIncreasing = (params.increasingStride == 1u) != (factor / params.logN % 2u == 1u);
-  return select(params.logN - 1u - position, position, isIncreasing);
-}
-
+export const zeroBitFunction = `
 // A number with a bit 0 put in: the first element of pair number t, where the bit is log2 of the stride.
 fn withZeroBit(number: u32, bit: u32) -> u32 {
   let mask = (1u << bit) - 1u;
   return ((number & ~mask) << 1u) | (number & mask);
-}
-
-// The place in the twiddle of the matrix of the pair whose first element this is.
-fn matrixOf(stack: u32, factor: u32, first: u32, logStride: u32) -> u32 {
-  let mask = (1u << logStride) - 1u;
-  let t = ((first >> 1u) & ~mask) | (first & mask);
-  return ((stack * params.factors + factor) << (params.logN - 1u)) + t;
 }`;
 
 export interface MatrixVariant {
@@ -36,111 +23,79 @@ export interface MatrixVariant {
   conjugated: boolean;
 }
 
-/** A function that multiplies a pair of numbers by the matrix with these entries. */
-export function pairFunction(name: string, {complex, transposed, conjugated}: MatrixVariant): string {
-  const rowsOf = (entries: string) =>
-    transposed ? [`${entries}.xz`, `${entries}.yw`] : [`${entries}.xy`, `${entries}.zw`];
-  const reals = rowsOf('reals');
-  if (!complex) {
-    return `
-fn ${name}(reals: vec4f, x0: f32, x1: f32) -> vec2f {
-  let x = vec2f(x0, x1);
-  return vec2f(${reals.map((row) => `dot(${row}, x)`).join(', ')});
-}`;
-  }
-  const imags = rowsOf('imags');
-  const products = reals.map(
-    (real, i) =>
-      `\n    vec2f(dot(${real}, xReals) - dot(${imags[i]}, xImags), dot(${real}, xImags) + dot(${imags[i]}, xReals))`,
+/** The variable with an element's numbers in a vector of rows, or with their imaginary part. */
+export const held = (element: number, vector: number, part = 0) => `x${element}${['', 'Imag'][part]}_${vector}`;
+
+/** The pairs of held elements whose numbers differ in one bit. */
+function pairsOf(elementBits: number, bit: number): {first: number; second: number}[] {
+  const firsts = range(2 ** elementBits).filter((element) => ((element >> bit) & 1) === 0);
+  return firsts.map((first) => ({first, second: first + 2 ** bit}));
+}
+
+/** A factor, and what an invocation holds: 2^elementBits elements, and of each some vectors, with the numbers of a few rows. */
+export interface FactorCode extends MatrixVariant {
+  elementBits: number;
+  vectors: number;
+  step: StageStep;
+  /** Which bit of the number of a held element tells its side. */
+  heldBit: number;
+  /** Bit of an element's number within n that tells its side: log2 of the factor's stride. */
+  logStride: number;
+  /** Offsets, within n, of the held elements from the first, `firstElement`. */
+  offsets: number[];
+  /** log2 of the pairs of a factor. */
+  pairBits: number;
+  /** Factors of a stack. */
+  factors: number;
+}
+
+/** A number without one of its bits, which is the number of the pair of an element. */
+const withoutBit = (number: number, bit: number) => ((number >> (bit + 1)) << bit) | (number & (2 ** bit - 1));
+
+const entriesOf = (complex: boolean, {factor}: StageStep, first: number) =>
+  partNames(complex, `entries${factor}_${first}`);
+
+/** Loads the matrices of a factor that an invocation needs. */
+export function loadMatrices(code: FactorCode): string {
+  const {complex, conjugated, step, heldBit, logStride, offsets} = code;
+  const low = 2 ** logStride - 1;
+  const pairs = pairsOf(code.elementBits, heldBit);
+  const matrix = `matrix${step.factor}`;
+  const load = ({first}: {first: number}) =>
+    entriesOf(complex, step, first)
+      .map((entries, part) => {
+        const place = `${matrix} + ${withoutBit(offsets[first], logStride)}u`;
+        return `let ${entries} = ${conjugated && part === 1 ? '-' : ''}${partNames(complex, 'twiddle')[part]}[${place}];`;
+      })
+      .join(' ');
+  return `let ${matrix} = ((stack * ${code.factors}u + ${step.factor}u) << ${code.pairBits}u) +
+    (((firstElement >> 1u) & ${~low >>> 0}u) | (firstElement & ${low}u));
+  ${lines(pairs.length, (i) => load(pairs[i]))}`;
+}
+
+/** Multiplies the pairs of held elements by the matrices that {@link loadMatrices} has loaded. */
+export function applyFactor({complex, transposed, step, heldBit, elementBits, vectors}: FactorCode): string {
+  const rows = transposed ? ['xz', 'yw'] : ['xy', 'zw'];
+  const products = pairsOf(elementBits, heldBit).flatMap(({first, second}) =>
+    range(vectors).map((vector) => {
+      const [entries, entriesImag] = entriesOf(complex, step, first);
+      const [x0, x1] = [held(first, vector), held(second, vector)];
+      const [x0Imag, x1Imag] = [held(first, vector, 1), held(second, vector, 1)];
+      const dot = (matrix: string, [a, b]: string, y0: string, y1: string) =>
+        `${matrix}.${a} * ${y0} + ${matrix}.${b} * ${y1}`;
+      if (!complex) {
+        return `{ let y = ${dot(entries, rows[0], x0, x1)}; ${x1} = ${dot(entries, rows[1], x0, x1)}; ${x0} = y; }`;
+      }
+      const real = (row: string) => `${dot(entries, row, x0, x1)} - (${dot(entriesImag, row, x0Imag, x1Imag)})`;
+      const imag = (row: string) => `${dot(entries, row, x0Imag, x1Imag)} + ${dot(entriesImag, row, x0, x1)}`;
+      return `{
+    let y0 = ${real(rows[0])};
+    let y0Imag = ${imag(rows[0])};
+    let y1 = ${real(rows[1])};
+    let y1Imag = ${imag(rows[1])};
+    ${x0} = y0; ${x0Imag} = y0Imag; ${x1} = y1; ${x1Imag} = y1Imag;
+  }`;
+    }),
   );
-  return `
-fn ${name}(reals: vec4f, givenImags: vec4f, x0: vec2f, x1: vec2f) -> mat2x2f {
-  let imags = ${conjugated ? '-' : ''}givenImags;
-  let xReals = vec2f(x0.x, x1.x);
-  let xImags = vec2f(x0.y, x1.y);
-  return mat2x2f(${products.join(',')});
-}`;
-}
-
-export interface FactorsCode {
-  complex: boolean;
-  threads: number;
-  /** The function that multiplies a pair. */
-  multiply: string;
-  /** The buffer that gets the input of each factor, if that is wanted. */
-  saves?: string;
-}
-
-/**
- * Applies `factor0`, or it and `factor1`, whose strides differ, to all elements of the tile. An invocation takes groups of
- * the elements that the factors tie together: pairs, or four that form two pairs in either factor, so that the numbers
- * between the two stay in registers. Bit j of an element's number in its group tells its side in the pairs of factor j.
- */
-export function applyFactors(code: FactorsCode, count: 1 | 2): string {
-  const elements = 2 ** count;
-  const pairs = range(count).flatMap((factor) => pairsOf(factor, elements));
-  const lowest =
-    count === 1 ? 'withZeroBit(group, bit0)' : 'withZeroBit(withZeroBit(group, min(bit0, bit1)), max(bit0, bit1))';
-  const offset = (element: number, bit: string) =>
-    range(count)
-      .map((factor) => `(${(element >> factor) & 1}u << ${bit}${factor})`)
-      .join(' + ');
-  return `
-${lines(count, (factor) => `let bit${factor} = logStride${factor} - params.lowBit + params.laneBits;`)}
-let groups = 1u << (tileRowBits - ${count}u);
-// Invocations side by side take groups side by side; those that are left take further rows.
-let groupsAcross = min(groups, ${code.threads}u);
-let rowsAcross = ${code.threads}u / groupsAcross;
-for (var group = localIndex % groupsAcross; group < groups; group += groupsAcross) {
-  let lowestPlace = ${lowest};
-  let lowestElement = elementOf(base, lowestPlace);
-  ${lines(elements, (i) => `let place${i} = lowestPlace + ${offset(i, 'bit')};`)}
-  ${lines(elements, (i) => `let element${i} = lowestElement + ${offset(i, 'logStride')};`)}
-  ${lines(pairs.length, (i) => loadMatrix(code, pairs[i]))}
-  for (var tileRow = localIndex / groupsAcross; tileRow < (1u << params.rowBits); tileRow += rowsAcross) {
-    let row = firstRow + tileRow;
-    if (row >= params.rows) { break; }
-    let start = tileRow << tileRowBits;
-    ${lines(elements, (i) => `var x${i} = tile[start + place${i}];`)}
-    ${lines(count, (factor) => applyFactor(code, factor, elements))}
-    ${lines(elements, (i) => `tile[start + place${i}] = x${i};`)}
-  }
-}`;
-}
-
-/** Two elements of a group that a factor ties together, and what tells their matrix from the group's others. */
-interface Pair {
-  factor: number;
-  first: number;
-  second: number;
-  name: string;
-}
-
-function pairsOf(factor: number, elements: number): Pair[] {
-  const firsts = range(elements).filter((element) => ((element >> factor) & 1) === 0);
-  return firsts.map((first) => ({factor, first, second: first + 2 ** factor, name: `${factor}${first}`}));
-}
-
-const entriesOf = (complex: boolean, {name}: Pair) => partNames(complex, `entries${name}`);
-
-function loadMatrix({complex}: FactorsCode, pair: Pair): string {
-  const {factor, first, name} = pair;
-  const twiddles = partNames(complex, 'twiddle');
-  const loads = entriesOf(complex, pair).map((entries, part) => `let ${entries} = ${twiddles[part]}[matrix${name}];`);
-  return `let matrix${name} = matrixOf(stack, factor${factor}, element${first}, logStride${factor});
-  ${loads.join(' ')}`;
-}
-
-/** Takes the numbers of a group through a factor, after saving them. */
-function applyFactor({complex, multiply, saves}: FactorsCode, factor: number, elements: number): string {
-  const save = `let saved${factor} = ((factor${factor} * params.rows + row) * params.stacks + stack) << params.logN;
-    ${lines(elements, (i) => `${saves}[saved${factor} + element${i}] = x${i};`)}`;
-  const products = pairsOf(factor, elements).map((pair) => {
-    const {first, second, name} = pair;
-    return `
-    let y${name} = ${multiply}(${entriesOf(complex, pair).join(', ')}, x${first}, x${second});
-    x${first} = y${name}[0];
-    x${second} = y${name}[1];`;
-  });
-  return (saves ? save : '') + products.join('');
+  return products.join('\n');
 }

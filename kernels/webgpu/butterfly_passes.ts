@@ -6,7 +6,7 @@
  * spanBits), tie together 2^spanBits elements, 2^lowBit apart. Beside each of them a workgroup takes its 2^laneBits
  * neighbours along, so that memory is read in runs, and the same of several rows where there is room.
  */
-import type {ButterflySizes, FactorStep} from '../butterfly_sizes.js';
+import type {FactorStep} from '../butterfly_sizes.js';
 
 export interface ButterflyPass {
   /** The pass applies the steps from firstStep up to endStep. */
@@ -15,21 +15,6 @@ export interface ButterflyPass {
   lowBit: number;
   spanBits: number;
   laneBits: number;
-}
-
-/** Sizes of a workgroup's tile, the usual one first, in bytes of workgroup memory. */
-const TILE_BYTES = [16384, 32768];
-
-/**
- * log2 of the numbers that a workgroup holds, on a device that gives workgroups so many bytes: the smaller tile that has
- * room for a row, so that one pass takes it through all factors. Where none has, the smallest: all devices have that, and
- * a core of a GPU has room for several, so that one computes while others wait for memory.
- */
-export function butterflyTileBits({n, complex}: Pick<ButterflySizes, 'n' | 'complex'>, workgroupBytes: number): number {
-  const numberBytes = complex ? 8 : 4;
-  const [smallest] = TILE_BYTES;
-  const bytes = TILE_BYTES.find((size) => n * numberBytes <= size && size <= workgroupBytes) ?? smallest;
-  return Math.log2(bytes / numberBytes);
 }
 
 /** Runs shorter than 16 elements, 64 bytes, waste what memory delivers at once. */

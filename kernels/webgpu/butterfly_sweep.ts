@@ -2,17 +2,11 @@
 import type {TensorInfo} from '@tensorflow/tfjs-core';
 import {named, type PartedRows, type Parts} from '../butterfly_parts.js';
 import {type ButterflySizes, factorSteps} from '../butterfly_sizes.js';
-import {type ButterflyPass, butterflyPasses, butterflyTileBits} from './butterfly_passes.js';
+import {type ButterflyPass, butterflyPasses} from './butterfly_passes.js';
 import {disposeParts, makeParts, type Product, type Rows} from './butterfly_product.js';
-import {type LegVariant, type SweepVariant, sweepBindings, sweepShader} from './butterfly_wgsl.js';
+import {butterflyTile, butterflyTileBits, butterflyWorkgroups} from './butterfly_tiles.js';
+import {type LegVariant, type SweepVariant, sweepBuffers, sweepShader} from './butterfly_wgsl.js';
 import {dispatch} from './dispatch.js';
-
-/** So many workgroups keep a GPU busy; only then do workgroups take several rows. */
-const ENOUGH_WORKGROUPS = 512;
-/** Elements that an invocation takes at a time, for two factors; see butterfly_factors_wgsl.ts. */
-const ELEMENTS_PER_THREAD = 4;
-/** A workgroup of fewer invocations leaves a core idle; of more, each has too few registers. */
-const [LEAST_THREADS, MOST_THREADS] = [128, 512];
 
 /** Rows in memory; each stack writes n columns of its own of them. */
 export type Columns = Omit<PartedRows, 'isSplit'>;
@@ -57,7 +51,8 @@ export function sweepThereAndBack(product: Product, rows: Rows, there: Leg, back
   const legs = [there, back].map((leg) => ({...leg, source: sourceOf(leg)}));
   const {backend, sizes} = product;
   const {maxStorageBuffersPerShaderStage} = backend.device.limits;
-  const buffers = sweepBindings(sizes.complex, legVariants(sizes, legs)).length;
+  const stored = legs.map(({saves, target}) => ({saves: saves !== undefined, stores: target !== undefined}));
+  const buffers = sweepBuffers(sizes.complex, stored);
   if (passes.length === 1 && buffers <= maxStorageBuffersPerShaderStage) {
     runPass(product, rows, passes[0], legs);
   } else {
@@ -66,7 +61,7 @@ export function sweepThereAndBack(product: Product, rows: Rows, there: Leg, back
 }
 
 function passesOf({backend, sizes, attrs}: Product, {transposed}: Leg): ButterflyPass[] {
-  const tileBits = butterflyTileBits(sizes, backend.device.limits.maxComputeWorkgroupStorageSize);
+  const tileBits = butterflyTileBits(sizes, backend.device.limits);
   return butterflyPasses(factorSteps(sizes, {...attrs, transpose: transposed}), tileBits);
 }
 
@@ -77,28 +72,17 @@ const sourceOf = ({source, transposed}: Leg): PartedRows => ({
   isSplit: transposed,
 });
 
-function legVariants({complex}: ButterflySizes, legs: PassLeg[]): LegVariant[] {
-  return legs.map(({transposed, conjugated, source, saves, target}) => ({
-    transposed,
-    conjugated: conjugated && complex,
-    splitSource: source.isSplit,
-    saves: saves !== undefined,
-    stores: target !== undefined,
-  }));
-}
-
 function runPass(product: Product, rows: Rows, pass: ButterflyPass, legs: PassLeg[]): void {
-  const {backend, sizes, twiddle} = product;
-  const {stacks, n, complex} = sizes;
-  const rowTileBits = pass.spanBits + pass.laneBits;
-  const mostBits = butterflyTileBits(sizes, backend.device.limits.maxComputeWorkgroupStorageSize);
-  const rowBits = rowBitsOf(sizes, rows.count, rowTileBits, mostBits);
-  const tileBits = rowTileBits + rowBits;
+  const {backend, attrs, sizes, twiddle} = product;
+  const tile = butterflyTile(sizes, rows.count, pass, backend.device.limits);
   const variant: SweepVariant = {
-    complex,
-    threads: threadsOf(backend.device.limits, tileBits),
-    tileBits,
-    legs: legVariants(sizes, legs),
+    complex: sizes.complex,
+    blocks: sizes.blocks,
+    factors: sizes.factors,
+    increasingStride: attrs.increasingStride,
+    pass,
+    tile,
+    legs: legs.map((leg) => legVariant(sizes, leg)),
   };
   const ofLegs = legs.map(({source, saves, target}, i) => ({
     ...named(`source${i}`, source.tensors),
@@ -109,49 +93,32 @@ function runPass(product: Product, rows: Rows, pass: ButterflyPass, legs: PassLe
     key: `butterfly sweep ${JSON.stringify(variant)}`,
     makeShader: () => sweepShader(variant),
     tensors: Object.assign(named('twiddle', twiddle), ...ofLegs),
-    uniforms: sweepParams(product, rows, pass, rowBits, legs),
-    workgroups: (Math.ceil(rows.count / 2 ** rowBits) * stacks * n) / 2 ** rowTileBits,
+    uniforms: sweepParams(product, rows, legs),
+    workgroups: butterflyWorkgroups(sizes, rows.count, pass, tile),
   });
 }
 
-/** log2 of the rows that a workgroup takes: as many as it has room for, as long as there are enough workgroups. */
-function rowBitsOf({n, stacks}: ButterflySizes, rows: number, rowTileBits: number, mostBits: number): number {
-  const oneRowEach = (rows * stacks * n) / 2 ** rowTileBits;
-  const least = Math.max(0, Math.log2(LEAST_THREADS * ELEMENTS_PER_THREAD) - rowTileBits);
-  const wanted = Math.max(least, Math.floor(Math.log2(Math.max(1, oneRowEach / ENOUGH_WORKGROUPS))));
-  return Math.min(wanted, mostBits - rowTileBits, Math.ceil(Math.log2(rows)));
-}
-
-/** Invocations of a workgroup that holds 2^tileBits elements; a power of two. */
-function threadsOf(limits: GPUSupportedLimits, tileBits: number): number {
-  const {maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX} = limits;
-  const wanted = Math.max(LEAST_THREADS, 2 ** tileBits / ELEMENTS_PER_THREAD);
-  const most = Math.min(MOST_THREADS, maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX);
-  return 2 ** Math.floor(Math.log2(Math.min(wanted, most)));
+function legVariant({stacks, n, complex}: ButterflySizes, leg: PassLeg): LegVariant {
+  const {transposed, conjugated, source, saves, target} = leg;
+  return {
+    transposed,
+    conjugated: conjugated && complex,
+    splitSource: source.isSplit,
+    narrowSource: source.width < (source.isSplit ? stacks * n : n),
+    narrowTarget: target !== undefined && target.width < stacks * n,
+    sourceQuads: source.width % 4 === 0 && n >= 4,
+    targetQuads: target !== undefined && target.width % 4 === 0 && n >= 4,
+    saves: saves !== undefined,
+    stores: target !== undefined,
+  };
 }
 
 /** Fills the struct Params of sweepShader, field by field. */
-function sweepParams(
-  {attrs, sizes}: Product,
-  rows: Rows,
-  pass: ButterflyPass,
-  rowBits: number,
-  legs: PassLeg[],
-): ArrayBuffer {
-  const {stacks, blocks, factors} = sizes;
+function sweepParams({sizes}: Product, rows: Rows, legs: PassLeg[]): ArrayBuffer {
   return Uint32Array.of(
     rows.count,
     rows.first,
-    stacks,
-    factors,
-    blocks * factors,
-    pass.firstStep,
-    pass.endStep,
-    Number(attrs.increasingStride),
-    pass.lowBit,
-    pass.spanBits,
-    pass.laneBits,
-    rowBits,
+    sizes.stacks,
     ...legs.flatMap(({source, target}) => [source.width, target?.width ?? 0]),
   ).buffer;
 }

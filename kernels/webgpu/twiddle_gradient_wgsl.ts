@@ -2,7 +2,7 @@
  * WGSL of the gradient of a twiddle: the sum of g·conj(x)ᵀ over rows. A workgroup adds up a chunk of rows for neighbouring
  * matrices; where that leaves several chunks, another dispatch adds those up. Always in the same order.
  */
-import {factorFunctions, type MatrixVariant, numberType, partNames} from './butterfly_factors_wgsl.js';
+import {type MatrixVariant, numberType, partNames, zeroBitFunction} from './butterfly_factors_wgsl.js';
 import {type Binding, entryPoint, makeShader, type Shader} from './shader.js';
 import {lines} from './tile_wgsl.js';
 
@@ -26,6 +26,14 @@ struct Params {
   firstChunk: u32,
 }`;
 
+/** log2 of the stride of a factor, by its number among those of its stack. */
+const logStrideFunction = `
+fn logStrideOf(factor: u32) -> u32 {
+  let position = factor % params.logN;
+  let isIncreasing = (params.increasingStride == 1u) != (factor / params.logN % 2u == 1u);
+  return select(params.logN - 1u - position, position, isIncreasing);
+}`;
+
 /**
  * `xs` are the inputs that the matrices saw, `gradients` what came back to their outputs, complex numbers as pairs; the
  * variant is how the matrices multiplied `xs`.
@@ -41,7 +49,8 @@ export function twiddleGradientShader({complex, transposed, conjugated}: MatrixV
     gradientParamsStruct,
     `
 ${laneMemory(complex ? 2 : 1)}
-${factorFunctions}
+${zeroBitFunction}
+${logStrideFunction}
 ${entryPoint(
   THREADS,
   `

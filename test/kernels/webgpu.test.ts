@@ -4,7 +4,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import type {BlockDiagonalSizes} from '../../kernels/block_diagonal_sizes.js';
 import {attentionBackward} from '../../kernels/cpu/attention_rows.js';
 import type {AttentionVariant} from '../../kernels/webgpu/attention_wgsl.js';
-import {butterflyPasses, butterflyTileBits} from '../../kernels/webgpu/butterfly_passes.js';
+import {butterflyPasses} from '../../kernels/webgpu/butterfly_passes.js';
+import {butterflyStages} from '../../kernels/webgpu/butterfly_stages.js';
+import {butterflyShape, butterflyTile, butterflyTileBits} from '../../kernels/webgpu/butterfly_tiles.js';
 import {denseMatMulShader} from '../../kernels/webgpu/dense_mat_mul_wgsl.js';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
 import {fewQueriesShapes, planFewQueries} from '../../kernels/webgpu/few_queries_tiles.js';
@@ -608,8 +610,8 @@ describeOnBackends(
     }
 
     it('are right where workgroups have few invocations', () =>
-      withLimits({maxComputeInvocationsPerWorkgroup: 64}, () =>
-        expectButterflyRight({n: 512, inputSize: 500, leading: [9], blocks: 2}),
+      withLimits({maxComputeInvocationsPerWorkgroup: 16}, () =>
+        expectButterflyRight({n: 128, inputSize: 100, leading: [9], blocks: 2}),
       ));
 
     for (const isComplex of [false, true]) {
@@ -617,10 +619,9 @@ describeOnBackends(
         expectButterflyRight({n: 8, inputSize: 8, leading: [2100], isComplex}));
 
       it(`take several passes where no tile holds a row${isComplex ? ', complex' : ''}`, () =>
-        withLimits({maxComputeWorkgroupStorageSize: 16384}, () => {
-          const n = isComplex ? 4096 : 8192;
-          return expectButterflyRight({n, inputSize: n, leading: [3], increasingStride: false, isComplex});
-        }));
+        withLimits({maxComputeInvocationsPerWorkgroup: 64}, () =>
+          expectButterflyRight({n: 2048, inputSize: 2048, leading: [3], increasingStride: false, isComplex}),
+        ));
     }
 
     it('take one dispatch forward, and two backward', async () => {
@@ -721,6 +722,36 @@ describeOnBackends(
   onWebgpu,
 );
 
+describeOnBackends(
+  'butterflyMultiply of many rows',
+  () => {
+    const {enoughWorkgroups} = butterflyShape;
+    beforeEach(() => {
+      butterflyShape.enoughWorkgroups = 1;
+    });
+    afterEach(() => {
+      butterflyShape.enoughWorkgroups = enoughWorkgroups;
+    });
+
+    const cases: ButterflyCase[] = [
+      {n: 128, inputSize: 100, outputSize: 150, stacks: 2, leading: [70]},
+      {n: 64, inputSize: 64, leading: [139], increasingStride: false, blocks: 2},
+      {n: 64, inputSize: 63, outputSize: 62, leading: [70], isComplex: true, transpose: true},
+      {n: 4, inputSize: 4, leading: [600]},
+      ...(FULL_GRID
+        ? [
+            {n: 4096, inputSize: 4096, leading: [9]},
+            {n: 1024, inputSize: 1024, leading: [9], isComplex: true, increasingStride: false},
+          ]
+        : []),
+    ];
+    for (const butterflyCase of cases) {
+      it(`is right: ${JSON.stringify(butterflyCase)}`, () => expectButterflyRight(butterflyCase));
+    }
+  },
+  onWebgpu,
+);
+
 describe('Passes of a butterfly product', () => {
   const stepsOf = (strides: number[]) => strides.map((logStride, factor) => ({factor, logStride}));
   const upTo = (n: number) => Array.from({length: n}, (_, i) => i);
@@ -742,19 +773,114 @@ describe('Passes of a butterfly product', () => {
     ]);
   });
 
-  it('are one for rows of 32 KiB where the device gives workgroups so much memory', () => {
-    const passesOf = (n: number, complex: boolean, workgroupBytes: number) =>
-      butterflyPasses(stepsOf(upTo(Math.log2(n))), butterflyTileBits({n, complex}, workgroupBytes)).length;
-    expect(passesOf(8192, false, 32768)).toBe(1);
-    expect(passesOf(8192, false, 16384)).toBe(2);
-    expect(passesOf(4096, true, 49152)).toBe(1);
-    expect(passesOf(4096, true, 16384)).toBe(2);
+  it('are one for rows of 32 KiB where the device gives workgroups so much memory and so many invocations', () => {
+    const passesOf = (factors: number, bytes: number, threads: number) =>
+      butterflyPasses(stepsOf(upTo(factors)), butterflyTileBits({factors}, limitsOf(bytes, threads))).length;
+    expect(passesOf(13, 32768, 1024)).toBe(1);
+    expect(passesOf(13, 16384, 1024)).toBe(2);
+    expect(passesOf(13, 32768, 256)).toBe(2);
+    expect(passesOf(11, 16384, 256)).toBe(1);
+    expect(passesOf(12, 16384, 256)).toBe(2);
+  });
+});
+
+const limitsOf = (bytes: number, threads: number) => ({
+  maxComputeWorkgroupStorageSize: bytes,
+  maxComputeInvocationsPerWorkgroup: threads,
+  maxComputeWorkgroupSizeX: threads,
+});
+
+describe('Stages of a butterfly product', () => {
+  const stagesOf = (bits: number[], tileBits: number, readsQuads = false) =>
+    butterflyStages(
+      bits.map((bit, factor) => ({factor, bit})),
+      3,
+      tileBits,
+      {readsQuads, writesQuads: readsQuads},
+    );
+  const bitsOf = (...shape: Parameters<typeof stagesOf>) => stagesOf(...shape).map((stage) => stage.bits);
+  const upTo = (n: number) => Array.from({length: n}, (_, i) => i);
+
+  it('are as few as can be, with neighbouring elements in neighbouring invocations next to memory', () => {
+    expect(bitsOf(upTo(10), 10)).toEqual([
+      [0, 8, 9],
+      [1, 2, 3],
+      [4, 5, 6],
+      [7, 8, 9],
+    ]);
+    expect(bitsOf(upTo(12).reverse(), 12)).toEqual([
+      [9, 10, 11],
+      [6, 7, 8],
+      [3, 4, 5],
+      [0, 1, 2],
+      [9, 10, 11],
+    ]);
   });
 
-  it('take tiles of 16 KiB unless a larger one holds a row', () => {
-    const bytesOf = (n: number, complex: boolean) => 2 ** butterflyTileBits({n, complex}, 32768) * (complex ? 8 : 4);
-    expect([64, 4096, 8192, 16384].map((n) => bytesOf(n, false))).toEqual([16384, 16384, 32768, 16384]);
-    expect([64, 2048, 4096, 8192].map((n) => bytesOf(n, true))).toEqual([16384, 16384, 32768, 16384]);
+  it('read four neighbours as one, and write them so where the next four are the next invocation’s', () => {
+    expect(bitsOf(upTo(9), 9, true)).toEqual([
+      [0, 1, 2],
+      [3, 4, 5],
+      [6, 7, 8],
+    ]);
+    expect(bitsOf(upTo(9).reverse(), 9, true)).toEqual([
+      [6, 7, 8],
+      [3, 4, 5],
+      [2, 7, 8],
+      [0, 1, 8],
+    ]);
+  });
+
+  it('go on where the order of the factors turns', () => {
+    const stages = stagesOf([...upTo(10), ...upTo(10).reverse()], 10);
+    expect(stages.map(({steps}) => steps.map(({bit}) => bit))).toEqual([
+      [0],
+      [1, 2, 3],
+      [4, 5, 6],
+      [7, 8, 9, 9, 8, 7],
+      [6, 5, 4],
+      [3, 2, 1],
+      [0],
+    ]);
+  });
+
+  it('apply every factor once, in order', () => {
+    for (const tileBits of [3, 4, 5, 7, 12]) {
+      const stages = stagesOf(upTo(tileBits), tileBits);
+      expect(stages.flatMap(({steps}) => steps.map(({factor}) => factor))).toEqual(upTo(tileBits));
+      for (const {bits} of stages) expect(bits.length).toBe(3);
+    }
+  });
+});
+
+describe('Tiles of a butterfly product', () => {
+  const tileOf = (n: number, batch: number, complex = false, limits = limitsOf(49152, 1024)) => {
+    const factors = Math.log2(n);
+    const sizes = {batch, stacks: 1, blocks: 1, n, factors, inputSize: n, outputSize: n, complex};
+    return butterflyTile(sizes, batch, {spanBits: factors, laneBits: 0}, limits);
+  };
+
+  it('hold several rows where there are many', () => {
+    expect([1, 256, 1024, 8192, 65536].map((batch) => tileOf(1024, batch).rows)).toEqual([1, 2, 8, 8, 8]);
+    expect([1, 256, 1024, 8192].map((batch) => tileOf(4096, batch).rows)).toEqual([1, 2, 8, 8]);
+    expect([1, 8192].map((batch) => tileOf(1024, batch, true).rows)).toEqual([1, 4]);
+    expect(tileOf(8192, 4096).rows).toBe(4);
+  });
+
+  it('have workgroups of at least 128 invocations, unless there are too few rows', () => {
+    expect([2, 64, 1024, 4096].map((n) => tileOf(n, 4096).threads)).toEqual([128, 128, 128, 512]);
+    expect([2, 64].map((n) => tileOf(n, 3).threads)).toEqual([4, 32]);
+  });
+
+  it('take no more workgroup memory than there is', () => {
+    for (const bytes of [16384, 32768, 49152]) {
+      for (const n of [2, 64, 1024, 4096]) {
+        for (const complex of [false, true]) {
+          const {threads, elementBits, vectorRows} = tileOf(n, 8192, complex, limitsOf(bytes, 1024));
+          expect(threads * 2 ** elementBits * vectorRows * 4).toBeLessThanOrEqual(bytes);
+        }
+      }
+    }
   });
 });
 
