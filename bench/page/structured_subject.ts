@@ -26,8 +26,8 @@ interface Matrix {
 /** Rows of x and dy, [count, size], and the weights' values. */
 interface Rows {
   count: number;
-  x: Float32Array;
-  dy: Float32Array;
+  x: Values;
+  dy: Values;
   weights: Record<string, Values>;
 }
 
@@ -89,33 +89,19 @@ export function structuredSubject(backend: OpenBackend, problem: StructuredProbl
   };
 }
 
-/** Rows whose factors' inputs are on the host at a time. */
-const HOST_ROWS = 64;
-
 function butterflyMatrix(n: number): Matrix {
   const factors = Math.log2(n);
   return {
     weights: {twiddle: {shape: [1, 1, factors, n / 2, 2, 2], deviation: Math.SQRT1_2}},
     multiply: (x, twiddle) => butterflyMultiply(x, twiddle),
     reference: ({count, x, dy, weights}) => {
+      const sizes = {batch: count, stacks: 1, blocks: 1, n, factors, inputSize: n, outputSize: n, complex: false};
       const attrs = {increasingStride: true, outputSize: n, transpose: false, conjugate: false};
-      const problem = (first: number, batch: number) => {
-        const sizes = {batch, stacks: 1, blocks: 1, n, factors, inputSize: n, outputSize: n, complex: false};
-        const [xRows, dyRows] = [x, dy].map((of) => of.subarray(first * n, (first + batch) * n));
-        return [{sizes, attrs, x: {real: xRows}, twiddle: {real: weights.twiddle}}, {real: dyRows}] as const;
-      };
-      const dTwiddle = () => {
-        const sum = new Float64Array(weights.twiddle.length);
-        for (let first = 0; first < count; first += HOST_ROWS) {
-          const {real} = butterflyBackward(...problem(first, Math.min(HOST_ROWS, count - first))).dTwiddle;
-          for (let i = 0; i < sum.length; i++) sum[i] += real[i];
-        }
-        return sum;
-      };
+      const problem = {sizes, attrs, x: {real: x}, twiddle: {real: weights.twiddle}};
       return {
-        y: () => butterflyForward(problem(0, count)[0]).real,
-        dx: () => butterflyBackward(...problem(0, count)).dx.real,
-        dWeights: () => ({twiddle: {begin: 0, values: dTwiddle()}}),
+        y: () => butterflyForward(problem).real,
+        dx: () => butterflyBackward(problem, {real: dy}).dx.real,
+        dWeights: () => ({twiddle: {begin: 0, values: butterflyBackward(problem, {real: dy}).dTwiddle.real}}),
       };
     },
   };

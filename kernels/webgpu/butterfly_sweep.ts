@@ -74,7 +74,8 @@ const sourceOf = ({source, transposed}: Leg): PartedRows => ({
 
 function runPass(product: Product, rows: Rows, pass: ButterflyPass, legs: PassLeg[]): void {
   const {backend, attrs, sizes, twiddle} = product;
-  const tile = butterflyTile(sizes, rows.count, pass, backend.device.limits);
+  const isSaving = legs.some(({saves}) => saves !== undefined);
+  const tile = butterflyTile(sizes, rows.count, pass, isSaving, backend.device.limits);
   const variant: SweepVariant = {
     complex: sizes.complex,
     blocks: sizes.blocks,

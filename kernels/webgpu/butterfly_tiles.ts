@@ -24,6 +24,8 @@ export const butterflyShape = {
   elementBits: 3,
   /** Numbers that an invocation holds of each element: rows, or half as many complex ones. */
   mostNumbers: 8,
+  /** The same where it stores each factor's inputs, which takes most of the time. */
+  mostSavedNumbers: 2,
   /** Numbers that a workgroup holds; more would not leave its invocations enough registers. */
   mostNumbersOfWorkgroup: 2 ** 15,
   /** A workgroup of fewer invocations leaves a core idle; it takes more rows instead. */
@@ -50,11 +52,12 @@ export function butterflyTileBits({factors}: Pick<ButterflySizes, 'factors'>, li
   return factors <= most ? factors : Math.min(PART_BITS, most);
 }
 
-/** The tile of one pass of so many rows. */
+/** The tile of one pass of so many rows; `saves` where each factor's inputs are stored. */
 export function butterflyTile(
   sizes: ButterflySizes,
   rows: number,
   {spanBits, laneBits}: Pick<ButterflyPass, 'spanBits' | 'laneBits'>,
+  saves: boolean,
   limits: ButterflyLimits,
 ): ButterflyTile {
   const {leastThreads, enoughWorkgroups} = butterflyShape;
@@ -65,7 +68,7 @@ export function butterflyTile(
   const threads = Math.max(across, Math.min(leastThreads, most));
   const oneRowEach = ((rows * across) / threads) * sizes.stacks * (sizes.n / 2 ** rowBits);
   const wanted = 2 ** Math.floor(Math.log2(Math.max(1, oneRowEach / enoughWorkgroups)));
-  const rowsHeld = Math.min(wanted, mostRows(sizes, threads * 2 ** elementBits));
+  const rowsHeld = Math.min(wanted, mostRows(sizes, saves, threads * 2 ** elementBits));
   const hasRoomForPairs = 2 * FLOAT_BYTES * threads * 2 ** elementBits <= limits.maxComputeWorkgroupStorageSize;
   return {
     threads,
@@ -75,9 +78,10 @@ export function butterflyTile(
   };
 }
 
-function mostRows({complex}: Pick<ButterflySizes, 'complex'>, elements: number): number {
-  const {mostNumbers, mostNumbersOfWorkgroup} = butterflyShape;
-  return Math.max(1, Math.min(mostNumbers, mostNumbersOfWorkgroup / elements) / (complex ? 2 : 1));
+function mostRows({complex}: Pick<ButterflySizes, 'complex'>, saves: boolean, elements: number): number {
+  const {mostNumbers, mostSavedNumbers, mostNumbersOfWorkgroup} = butterflyShape;
+  const numbers = Math.min(saves ? mostSavedNumbers : mostNumbers, mostNumbersOfWorkgroup / elements);
+  return Math.max(1, numbers / (complex ? 2 : 1));
 }
 
 export function butterflyWorkgroups(

@@ -854,10 +854,10 @@ describe('Stages of a butterfly product', () => {
 });
 
 describe('Tiles of a butterfly product', () => {
-  const tileOf = (n: number, batch: number, complex = false, limits = limitsOf(49152, 1024)) => {
+  const tileOf = (n: number, batch: number, complex = false, saves = false, limits = limitsOf(49152, 1024)) => {
     const factors = Math.log2(n);
     const sizes = {batch, stacks: 1, blocks: 1, n, factors, inputSize: n, outputSize: n, complex};
-    return butterflyTile(sizes, batch, {spanBits: factors, laneBits: 0}, limits);
+    return butterflyTile(sizes, batch, {spanBits: factors, laneBits: 0}, saves, limits);
   };
 
   it('hold several rows where there are many', () => {
@@ -865,6 +865,7 @@ describe('Tiles of a butterfly product', () => {
     expect([1, 256, 1024, 8192].map((batch) => tileOf(4096, batch).rows)).toEqual([1, 2, 8, 8]);
     expect([1, 8192].map((batch) => tileOf(1024, batch, true).rows)).toEqual([1, 4]);
     expect(tileOf(8192, 4096).rows).toBe(4);
+    expect([false, true].map((complex) => tileOf(1024, 8192, complex, true).rows)).toEqual([2, 1]);
   });
 
   it('have workgroups of at least 128 invocations, unless there are too few rows', () => {
@@ -876,7 +877,7 @@ describe('Tiles of a butterfly product', () => {
     for (const bytes of [16384, 32768, 49152]) {
       for (const n of [2, 64, 1024, 4096]) {
         for (const complex of [false, true]) {
-          const {threads, elementBits, vectorRows} = tileOf(n, 8192, complex, limitsOf(bytes, 1024));
+          const {threads, elementBits, vectorRows} = tileOf(n, 8192, complex, false, limitsOf(bytes, 1024));
           expect(threads * 2 ** elementBits * vectorRows * 4).toBeLessThanOrEqual(bytes);
         }
       }
