@@ -18,7 +18,7 @@ const ofGroups = [
   'unrolledOfLargeGroups',
   'enoughWorkgroups',
 ] as const;
-const ofHalves = ['mostSubgroups', 'enoughWorkgroups'] as const;
+const ofHalves = ['mostSubgroups', 'mostSubgroupsOfDeepHeads', 'enoughWorkgroups'] as const;
 const ofFewQueries = [
   'mostQueries',
   'mostRows',

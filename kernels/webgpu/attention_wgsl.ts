@@ -280,6 +280,21 @@ fn visibleQueries(head: Head, first: i32, last: i32) -> vec2i {
     min(min(last, head.keyLength - 1) - head.diagonal + params.left + 1, head.queryLength));
 }
 
+// The keys [x, y) that all of the queries [first, last] see.
+fn keysThatAllSee(head: Head, first: i32, last: i32) -> vec2i {
+  return vec2i(
+    max(last + head.diagonal - params.left, 0),
+    min(first + head.diagonal + params.right + 1, head.keyLength));
+}
+
+// The queries [x, y) that see all of the keys [first, last].
+fn queriesThatSeeAll(head: Head, first: i32, last: i32) -> vec2i {
+  let queries = vec2i(
+    max(last - head.diagonal - params.right, 0),
+    min(first - head.diagonal + params.left + 1, head.queryLength));
+  return select(vec2i(), queries, last < head.keyLength);
+}
+
 // Whether some query of [query, queryEnd) does not see some key of [key, keyEnd).
 fn hasHidden(head: Head, query: i32, queryEnd: i32, key: i32, keyEnd: i32) -> bool {
   return keyEnd > head.keyLength

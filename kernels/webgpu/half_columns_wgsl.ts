@@ -32,10 +32,15 @@ export function declareColumns(columns: ColumnMemory): string {
   return `var<workgroup> ${columns.name}: array<vec4<f16>, ${2 * columnQuads(columns)}>;`;
 }
 
-/** WGSL of the columns' d-th right matrix: as it lies there ('row_major'), columns down, or transposed. Needs `buffer`. */
-export function columnMatrix(columns: ColumnMemory, d: number, layout: 'row_major' | 'col_major'): string {
+/** WGSL of the columns' d-th right matrix: as it lies there ('row_major'), columns down, or transposed. */
+export function columnMatrix(
+  columns: ColumnMemory,
+  d: number,
+  layout: 'row_major' | 'col_major',
+  buffer: string,
+): string {
   const type = `subgroup_matrix_right<f16, ${MATRIX_SIZE}, ${MATRIX_SIZE}>`;
-  const offset = `buffer * ${columnQuads(columns)}u + ${(d * MATRIX_SIZE) / 4}u`;
+  const offset = `${buffer} * ${columnQuads(columns)}u + ${(d * MATRIX_SIZE) / 4}u`;
   return `subgroupMatrixLoad<${type}, ${layout}>(&${columns.name}, ${offset}, ${columnStride(columns) / 4}u)`;
 }
 
@@ -87,7 +92,15 @@ export class ColumnsAhead {
 
   /** The functions that loads call beside those that check. */
   functions(variant: AttentionVariant): string {
-    return this.operands.map(({operand}) => loadInsideFunction(variant, operand)).join('');
+    const {columns} = this.tile;
+    return `${this.operands.map(({operand}) => loadInsideFunction(variant, operand)).join('')}
+
+// The numbers [x, y) of the tiles that lie among these columns.
+fn wholeTiles(columns: vec2i, firstTile: u32, tileCount: u32) -> vec2u {
+  let count = i32(tileCount);
+  let first = clamp((columns.x + ${columns - 1}) / ${columns} - i32(firstTile), 0, count);
+  return vec2u(vec2i(first, clamp(columns.y / ${columns} - i32(firstTile), first, count)));
+}`;
   }
 
   get declare(): string {
@@ -104,52 +117,71 @@ export class ColumnsAhead {
   if (tileCount > 1u) { ${this.load('1u')} }`;
   }
 
-  /** A loop with `number` and `buffer` of a tile, its `columnStart`, `ownColumns`, those of the lane, and `hasDead`. */
+  /** A loop over tiles, with what {@link enterTile} declares. */
   overTiles(body: string): string {
-    return `
-  for (var number = 0u; number < tileCount; number++) {
-    let buffer = number % 2u;
-    let columnStart = ${this.tiles.columnStart('number')};
-    let ownColumns = 4 * i32(columnStart / 4u + ownQuad) + vec4i(0, 1, 2, 3);
-    let hasDead = ${this.tiles.hasDead('number')};
-    ${body}
+    return `{ var number = 0u; ${this.loop('tileCount', body)} }`;
+  }
+
+  /**
+   * The same where `whole` is a variable with the numbers [x, y) of tiles in which nothing is hidden: they need no code that
+   * hides. Branches keep compilers from moving loads and products past them.
+   */
+  overWholeAndOtherTiles(whole: string, body: (mayHide: boolean) => string): string {
+    return `{
+    var number = 0u;
+    while (number < tileCount) {
+      if ((number == ${whole}.x) & (number < ${whole}.y)) {
+        ${this.loop(`${whole}.y`, body(false))}
+      } else {
+        let end = select(tileCount, ${whole}.x, number < ${whole}.x);
+        ${this.loop('end', body(true))}
+      }
+    }
   }`;
+  }
+
+  private loop(end: string, body: string): string {
+    return `for (; number < ${end}; number++) {
+      ${this.enterTile('number')}
+      ${body}
+    }`;
+  }
+
+  /** Declares `buffer` of a tile, its `columnStart`, `ownColumns`, those of the lane, and `hasDead`. */
+  enterTile(number: string): string {
+    return `let buffer = ${number} % 2u;
+    let columnStart = ${this.tiles.columnStart(number)};
+    let ownColumns = 4 * i32(columnStart / 4u + ownQuad) + vec4i(0, 1, 2, 3);
+    let hasDead = ${this.tiles.hasDead(number)};`;
   }
 
   get storeNext(): string {
     return this.store('(1u - buffer)');
   }
 
-  /** The tile after the next. */
+  /** The tile after the next; behind the last one, that again: a condition would cost more. */
   get loadAhead(): string {
-    return `if (number + 2u < tileCount) { ${this.load('(number + 2u)')} }`;
+    return this.load('min(number + 2u, tileCount - 1u)');
   }
 
-  /** A tile into registers. What lies inside needs fewer instructions. */
+  /**
+   * A tile into registers. Columns past the limit get what the last one has, which is what hidden ones get too: a product
+   * with 0. To tell apart tiles that need no limit would cost more.
+   */
   private load(number: string): string {
     const columnStart = this.tiles.columnStart(number);
-    const limits = new Set(this.operands.map(({limit}) => limit));
-    const isWhole = [...limits].map((limit) => `(aheadStart + ${this.tile.columns}u <= ${limit})`);
-    return `{
-      let aheadStart = ${columnStart};
-      if (${isWhole.join(' & ')}) {
-        ${this.loads(true)}
-      } else {
-        ${this.loads(false)}
-      }
-    }
-    ${this.beside.load(columnStart)}`;
-  }
-
-  private loads(inside: boolean): string {
-    return this.each(({operand: {operand, columns, limit, factor}, register, column, quad}) => {
-      const row = `aheadStart + ${column}`;
+    const loads = this.each(({operand: {operand, columns, limit, factor}, register, column, quad}) => {
       const load =
-        inside && columns.depth % MATRIX_SIZE === 0
-          ? `loadInside_${operand}(${operand}Base, ${row}, ${quad})`
-          : `load_${operand}(${operand}Base, ${limit}, ${row}, ${quad})`;
+        columns.depth % MATRIX_SIZE === 0
+          ? `loadInside_${operand}(${operand}Base, min(aheadStart + ${column}, ${limit} - 1u), ${quad})`
+          : `load_${operand}(${operand}Base, ${limit}, aheadStart + ${column}, ${quad})`;
       return `${register} = ${factor ? `${factor} * ` : ''}${load};`;
     });
+    return `{
+      let aheadStart = ${columnStart};
+      ${loads}
+    }
+    ${this.beside.load(columnStart)}`;
   }
 
   /** What is in registers into this buffer, 0 or 1. */

@@ -64,19 +64,51 @@ const scaledGradient: Source = {
   load: (row, quad) => `gradientScale * ${operandSource('dOutput', 'dOutputBase', 'queryLimit').load(row, quad)}`,
 };
 
-/** The matrices S and dP of the subgroup's rows with the tile's columns, in the stage. */
-function stageScores(stage: Stage, {score, value}: {score: ColumnMemory; value: ColumnMemory}): string {
-  return `
-    {
-      ${multiplyByColumns('s', 'scoreRows', score)}
-      ${storeResult(stage, 0, 's')}
-    }
-    {
-      ${multiplyByColumns('dp', 'valueRows', value)}
-      ${storeResult(stage, 1, 'dp')}
-    }
-    workgroupBarrier();`;
+/** Declares the matrices S and dP of the subgroup's rows with the columns in a buffer. */
+function scoresOfColumns({score, value}: {score: ColumnMemory; value: ColumnMemory}, buffer: string): string {
+  return `${multiplyByColumns('s', 'scoreRows', score, buffer)}
+    ${multiplyByColumns('dp', 'valueRows', value, buffer)}`;
 }
+
+const storeScores = (stage: Stage) => `${storeResult(stage, 0, 's')}
+    ${storeResult(stage, 1, 'dp')}`;
+
+/**
+ * Goes over the tiles: `elements` makes weights of the scores in the stage, and `sums` adds them up with the columns. The
+ * next tile's scores are made meanwhile; behind the last there are some of no use.
+ */
+function overTiles(
+  ahead: ColumnsAhead,
+  stage: Stage,
+  columns: {score: ColumnMemory; value: ColumnMemory},
+  elements: (mayHide: boolean) => string,
+  sums: string,
+): string {
+  return `{
+    ${scoresOfColumns(columns, '0u')}
+    ${storeScores(stage)}
+  }
+  workgroupBarrier();
+  ${ahead.overWholeAndOtherTiles(
+    'whole',
+    (mayHide) => `
+    ${elements(mayHide)}
+    ${ahead.storeNext}
+    workgroupBarrier();
+    ${ahead.loadAhead}
+    {
+      let following = 1u - buffer;
+      ${scoresOfColumns(columns, 'following')}
+      ${sums}
+      ${storeScores(stage)}
+    }
+    workgroupBarrier();`,
+  )}`;
+}
+
+/** Declares `whole`, see {@link ColumnsAhead.overWholeAndOtherTiles}: tiles of a layout come in any order. */
+const declareWhole = ({layout}: AttentionVariant, columns: string) =>
+  `let whole = ${layout ? 'vec2u()' : `wholeTiles(${columns}, firstTile, tileCount)`};`;
 
 export function halfQueryGradientShader(variant: AttentionVariant, tile: HalfTile): Shader {
   const {depth, valueDepth} = variant;
@@ -87,6 +119,24 @@ export function halfQueryGradientShader(variant: AttentionVariant, tile: HalfTil
     {columns: columns.value, operand: 'v', limit: 'keyLimit'},
   ];
   const ahead = new ColumnsAhead(tile, loaded, tiles);
+  const elements = (mayHide: boolean) => `
+    let key = ownColumns;
+    let hidden = ${mayHide ? `hasHidden(head, i32(firstRow), i32(firstRow) + ${MATRIX_SIZE}, i32(columnStart), i32(columnStart) + ${tile.columns})` : 'false'};
+    ${laneRows
+      .map(
+        (i) => `{
+      let query = vec4i(i32(ownRow${i}));
+      let reference = stats${i}.x;
+      let share = stats${i}.y;
+      let delta = gradientScale * stats${i}.z;
+      ${variant.dropout ? `let keep = keepOf(head, ownRow${i}, columnStart / 4u + ownQuad);` : ''}
+      var s = ${scoreQuad(queryStage, 0, i)};
+      var d = ${scoreQuad(queryStage, 1, i)};
+      ${gradientOfQuad(variant, tile, 's', 'd', 'dots')}
+      ${weightQuad(queryStage, 0, i)} = vec4<f16>(d);
+    }`,
+      )
+      .join('\n')}`;
   const body = `
 ${declarations(variant, tile, queryStage, ahead)}
 ${storeFunction(variant, 'dq')}
@@ -107,29 +157,8 @@ ${entryPoint(
   ${declareResults(depth, 'dq')}
   workgroupBarrier();
 
-  ${ahead.overTiles(`
-    ${stageScores(queryStage, columns)}
-    let key = ownColumns;
-    let hidden = hasHidden(head, i32(firstRow), i32(firstRow) + ${MATRIX_SIZE}, i32(columnStart), i32(columnStart) + ${tile.columns});
-    ${laneRows
-      .map(
-        (i) => `{
-      let query = vec4i(i32(ownRow${i}));
-      let reference = stats${i}.x;
-      let share = stats${i}.y;
-      let delta = gradientScale * stats${i}.z;
-      ${variant.dropout ? `let keep = keepOf(head, ownRow${i}, columnStart / 4u + ownQuad);` : ''}
-      var s = ${scoreQuad(queryStage, 0, i)};
-      var d = ${scoreQuad(queryStage, 1, i)};
-      ${gradientOfQuad(variant, tile, 's', 'd', 'dots')}
-      ${weightQuad(queryStage, 0, i)} = vec4<f16>(d);
-    }`,
-      )
-      .join('\n')}
-    ${ahead.storeNext}
-    workgroupBarrier();
-    ${ahead.loadAhead}
-    ${addWeightedColumns(queryStage, 0, 'dq', columns.score)}`)}
+  ${declareWhole(variant, `keysThatAllSee(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1})`)}
+  ${overTiles(ahead, queryStage, columns, elements, addWeightedColumns(queryStage, 0, 'dq', columns.score))}
 
   let factor = params.scale / gradientScale;
   ${storeHalfRows(variant, queryStage, 'dq', {sums: 'dq', base: 'qBase', limit: 'params.queries'}, (quad) => `factor * ${quad}`)}`,
@@ -150,16 +179,37 @@ export function halfKeyValueGradientShader(variant: AttentionVariant, tile: Half
     {columns: columns.value, operand: 'dOutput', limit: 'queryLimit', factor: 'gradientScale'},
   ];
   const tiles = numberedTiles(variant, tile, 'rowStart', ['u32(seen.x)', 'u32(max(seen.y, 0))']);
-  const ifOwn = `if (localIndex < ${tile.columns}u)`;
   const ahead = new ColumnsAhead(tile, loaded, tiles, {
     declare: 'var statsAhead = vec4f();',
-    load: (columnStart) => `${ifOwn} { statsAhead = statsOf(head, ${columnStart} + localIndex); }`,
-    store: (buffer) => `${ifOwn} { columnStats[${buffer} * ${tile.columns}u + localIndex] = statsAhead; }`,
+    load: (columnStart) => `statsAhead = statsOf(head, ${columnStart} + localIndex % ${tile.columns}u);`,
+    store: (buffer) =>
+      `if (localIndex < ${tile.columns}u) { columnStats[${buffer} * ${tile.columns}u + localIndex] = statsAhead; }`,
   });
   const ofQueries = (field: string) =>
     `vec4f(${range(4)
       .map((c) => `columnStats[buffer * ${tile.columns}u + 4u * ownQuad + ${c}u].${field}`)
       .join(', ')})`;
+  const elements = (mayHide: boolean) => `
+      let query = ownColumns;
+      let hidden = ${mayHide ? `hasHidden(head, i32(columnStart), i32(columnStart) + ${tile.columns}, i32(firstRow), i32(firstRow) + ${MATRIX_SIZE})` : 'false'};
+      let reference = ${ofQueries('x')};
+      let share = ${ofQueries('y')};
+      let delta = gradientScale * ${ofQueries('z')};
+      ${laneRows
+        .map(
+          (i) => `{
+        let key = vec4i(i32(ownRow${i}));
+        ${variant.dropout ? `let keep = vec4f(${range(4).map((c) => `keepOfElement(head, u32(query[${c}]), ownRow${i})`)});` : ''}
+        var s = ${scoreQuad(keyValueStage, 0, i)};
+        var d = ${scoreQuad(keyValueStage, 1, i)};
+        ${gradientOfQuad(variant, tile, 's', 'd', 'dots')}
+        ${weightQuad(keyValueStage, 0, i)} = vec4<f16>(s);
+        ${weightQuad(keyValueStage, 1, i)} = vec4<f16>(d);
+      }`,
+        )
+        .join('\n')}`;
+  const sums = `${addWeightedColumns(keyValueStage, 0, 'dv', columns.value)}
+      ${addWeightedColumns(keyValueStage, 1, 'dk', columns.score)}`;
   const body = `
 ${declarations(variant, tile, keyValueStage, ahead)}
 var<workgroup> columnStats: array<vec4f, ${2 * tile.columns}>;
@@ -188,31 +238,8 @@ ${entryPoint(
     ${ahead.storeFirst}
     workgroupBarrier();
 
-    ${ahead.overTiles(`
-      ${stageScores(keyValueStage, columns)}
-      let query = ownColumns;
-      let hidden = hasHidden(head, i32(columnStart), i32(columnStart) + ${tile.columns}, i32(firstRow), i32(firstRow) + ${MATRIX_SIZE});
-      let reference = ${ofQueries('x')};
-      let share = ${ofQueries('y')};
-      let delta = gradientScale * ${ofQueries('z')};
-      ${laneRows
-        .map(
-          (i) => `{
-        let key = vec4i(i32(ownRow${i}));
-        ${variant.dropout ? `let keep = vec4f(${range(4).map((c) => `keepOfElement(head, u32(query[${c}]), ownRow${i})`)});` : ''}
-        var s = ${scoreQuad(keyValueStage, 0, i)};
-        var d = ${scoreQuad(keyValueStage, 1, i)};
-        ${gradientOfQuad(variant, tile, 's', 'd', 'dots')}
-        ${weightQuad(keyValueStage, 0, i)} = vec4<f16>(s);
-        ${weightQuad(keyValueStage, 1, i)} = vec4<f16>(d);
-      }`,
-        )
-        .join('\n')}
-      ${ahead.storeNext}
-      workgroupBarrier();
-      ${ahead.loadAhead}
-      ${addWeightedColumns(keyValueStage, 0, 'dv', columns.value)}
-      ${addWeightedColumns(keyValueStage, 1, 'dk', columns.score)}`)}
+    ${declareWhole(variant, `queriesThatSeeAll(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1})`)}
+    ${overTiles(ahead, keyValueStage, columns, elements, sums)}
   }
 
   ${storeHalfRows(variant, keyValueStage, 'dk', {sums: 'dk', base: 'kBase', limit: 'params.keys'}, (quad) => `params.scale / groupScale * ${quad}`)}

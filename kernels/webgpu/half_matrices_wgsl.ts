@@ -131,17 +131,22 @@ export function declareResults(depth: number, name: string): string {
   return lines(matricesOf(depth), (d) => `var ${name}${d} = ${RESULT}();`);
 }
 
-/** Declares `${name}`: rows · columnsᵀ, of the matrices that {@link keepHalfRows} has declared. */
-export function multiplyByColumns(name: string, rows: string, columns: ColumnMemory): string {
+/** Sets the sums of {@link declareResults} to zero again. */
+export function zeroResults(depth: number, name: string): string {
+  return lines(matricesOf(depth), (d) => `${name}${d} = ${RESULT}();`);
+}
+
+/** Declares `${name}`: rows · columnsᵀ, of the matrices that {@link keepHalfRows} has declared, and the columns in a buffer. */
+export function multiplyByColumns(name: string, rows: string, columns: ColumnMemory, buffer = 'buffer'): string {
   const step = (d: number) =>
-    `${name} = subgroupMatrixMultiplyAccumulate(${rows}${d}, ${columnMatrix(columns, d, 'col_major')}, ${name});`;
+    `${name} = subgroupMatrixMultiplyAccumulate(${rows}${d}, ${columnMatrix(columns, d, 'col_major', buffer)}, ${name});`;
   return `var ${name} = ${RESULT}();\n${lines(matricesOf(columns.depth), step)}`;
 }
 
 /** ${sums} += weights · columns, with the stage's matrix m of weights. */
 export function addWeightedColumns(stage: Stage, m: number, sums: string, columns: ColumnMemory): string {
   const step = (d: number) =>
-    `${sums}${d} = subgroupMatrixMultiplyAccumulate(weights, ${columnMatrix(columns, d, 'row_major')}, ${sums}${d});`;
+    `${sums}${d} = subgroupMatrixMultiplyAccumulate(weights, ${columnMatrix(columns, d, 'row_major', 'buffer')}, ${sums}${d});`;
   return `{
     let weights = ${loadWeights(stage, m)};
     ${lines(matricesOf(columns.depth), step)}

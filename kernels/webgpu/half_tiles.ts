@@ -19,18 +19,20 @@ export const SUBGROUP_LANES = 32;
 
 /** What a tile is made from: the one place to tune. */
 interface Shape {
-  /** More share the columns that they load, and take more workgroup memory. */
+  /** More share the columns that they load, and take more workgroup memory; for heads of up to 64 elements, and of more. */
   mostSubgroups: number;
+  mostSubgroupsOfDeepHeads: number;
   /** Fewer leave parts of a large GPU without work: then workgroups are smaller. */
   enoughWorkgroups: number;
 }
 
 export const halfShapes: Record<GroupedKernel, Shape> = {
-  forward: {mostSubgroups: 16, enoughWorkgroups: 256},
-  queryGradient: {mostSubgroups: 8, enoughWorkgroups: 256},
-  keyValueGradient: {mostSubgroups: 8, enoughWorkgroups: 256},
+  forward: {mostSubgroups: 16, mostSubgroupsOfDeepHeads: 16, enoughWorkgroups: 256},
+  queryGradient: {mostSubgroups: 4, mostSubgroupsOfDeepHeads: 8, enoughWorkgroups: 256},
+  keyValueGradient: {mostSubgroups: 8, mostSubgroupsOfDeepHeads: 8, enoughWorkgroups: 256},
 };
 
+const DEEP = 64;
 /** Both operands of the rows, and the sums, must stay in registers. */
 const MOST_DEPTH = 128;
 
@@ -45,8 +47,9 @@ export function chooseHalfTile(
   bytesOf: (variant: AttentionVariant, tile: HalfTile) => number,
 ): HalfTile | undefined {
   const {variant, rows, blockRows = rows} = work;
-  if (Math.max(variant.depth, variant.valueDepth) > MOST_DEPTH) return undefined;
-  const {mostSubgroups, enoughWorkgroups} = halfShapes[kernel];
+  const depth = Math.max(variant.depth, variant.valueDepth);
+  if (depth > MOST_DEPTH) return undefined;
+  const {mostSubgroups, mostSubgroupsOfDeepHeads, enoughWorkgroups} = halfShapes[kernel];
   const tileOf = (subgroups: number): HalfTile => ({
     subgroups,
     threads: subgroups * SUBGROUP_LANES,
@@ -58,7 +61,7 @@ export function chooseHalfTile(
   const hasRoom = (tile: HalfTile) =>
     bytesOf(variant, tile) <= limits.maxComputeWorkgroupStorageSize &&
     tile.threads <= Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
-  let tile = tileOf(mostSubgroups);
+  let tile = tileOf(depth > DEEP ? mostSubgroupsOfDeepHeads : mostSubgroups);
   while (tile.subgroups > 1 && (isTooLarge(tile) || !hasRoom(tile))) tile = tileOf(tile.subgroups / 2);
   return hasRoom(tile) ? tile : undefined;
 }

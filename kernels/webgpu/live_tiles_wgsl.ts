@@ -127,7 +127,7 @@ export function numberedTiles(
   return {
     declare: `${declareList(tile, rowStart)}
     let firstTile = u32(liveTiles[list]);
-    let tileCount = u32(liveTiles[list + 1u]) - firstTile;`,
+    let tileCount = select(0u, u32(liveTiles[list + 1u]) - firstTile, ${first} < ${end});`,
     columnStart: (number) => `${entry(number)} / 2u * ${tile.columns}u`,
     hasDead: (number) => `(${entry(number)} % 2u == 1u)`,
   };

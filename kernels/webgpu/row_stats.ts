@@ -74,8 +74,10 @@ export function makeRowStats(
 /** WGSL `statsOf(head, query)` for the kernels that read the buffer. */
 export const statsFunction = `
 fn statsOf(head: Head, query: u32) -> vec4f {
-  if (i32(query) >= head.queryLength) { return ${UNSEEN}; }
-  return stats[params.batch * params.heads + head.index * params.queries + query];
+  // Without a branch, which would keep compilers from moving loads past it.
+  let isRow = i32(query) < head.queryLength;
+  let row = params.batch * params.heads + head.index * params.queries + query;
+  return select(${UNSEEN}, stats[select(0u, row, isRow)], isRow);
 }`;
 
 function rowStatsShader(variant: AttentionVariant, hasDLse: boolean, roundsGradient: boolean): Shader {
