@@ -2,6 +2,7 @@
 import type {WebGPUBackend} from '@tensorflow/tfjs-backend-webgpu';
 import * as tf from '@tensorflow/tfjs-core';
 import {halfForwardBytes} from '../../kernels/webgpu/half_forward_wgsl.js';
+import {halfQueryGradientBytes} from '../../kernels/webgpu/half_gradients_wgsl.js';
 import {findHalfMatrices, hasHalfMatrices} from '../../kernels/webgpu/half_support.js';
 import {chooseHalfTile} from '../../kernels/webgpu/half_tiles.js';
 import {flashAttention} from '../../src/index.js';
@@ -21,6 +22,9 @@ const halfCases: AttentionCase[] = [
   {...base, Sq: 300, Sk: 290, causal: true},
   {...base, D: 128, Dv: 128, Sq: 140, Sk: 33},
   {...base, D: 59, Dv: 20, Sq: 33, Sk: 150, order: 'BSHD', window: [41, 6]},
+  {...base, Sq: 300, Sk: 600, window: [100, 0], dropout: {rate: 0.3, seed: 5}},
+  {...base, Sq: 150, Sk: 170, softcap: 2, dropout: {rate: 0.5, seed: 6}},
+  // Scores that exceed those of the first keys by more than float16 holds.
   {...base, H: 4, gain: [4, 4, 1], Sq: 20, Sk: 600},
   {...base, Sq: 150, Sk: 140, causal: true, layout: {blockSize: [32, 16], density: 0.4, perHead: true}},
   everythingOnGpu,
@@ -116,6 +120,16 @@ describe('Tiles of float16', () => {
     expect(rowsOf(128, 4096)).toBe(128);
     expect(rowsOf(64, 4096, {maxComputeWorkgroupStorageSize: 16384})).toBe(32);
     expect(rowsOf(64, 4096, {maxComputeInvocationsPerWorkgroup: 256})).toBe(128);
+  });
+
+  it('are smaller for dQ of heads of up to 64 elements', () => {
+    const rowsForQueryGradient = (depth: number) => {
+      const variant = {depth, valueDepth: depth} as Parameters<typeof halfForwardBytes>[0];
+      const work = {variant, rows: 4096, matrices: 128};
+      return chooseHalfTile({limits} as unknown as GPUDevice, 'queryGradient', work, halfQueryGradientBytes)?.rows;
+    };
+    expect(rowsForQueryGradient(64)).toBe(64);
+    expect(rowsForQueryGradient(128)).toBe(128);
   });
 
   it('are smaller where there are few', () => {
