@@ -74,9 +74,9 @@ interface Beside {
 const nothingBeside: Beside = {declare: '', load: () => '', store: () => ''};
 
 /**
- * Goes over tiles of columns, with loads spread over the workgroup: {@link loadFirst}, {@link storeFirst}, a barrier, and
- * {@link overTiles}, in whose body {@link storeNext} comes behind a barrier after all that reads the tile before, and in front
- * of one before what reads the next, and then {@link loadAhead}.
+ * Goes over tiles of columns, with loads spread over the workgroup: {@link loadFirst}, {@link storeFirst}, a barrier, and one
+ * of the loops, in whose body {@link storeNext} comes behind a barrier after all that reads the tile before, and in front of one
+ * before what reads the next, and then {@link loadAhead}.
  */
 export class ColumnsAhead {
   private readonly shares: Share[];
@@ -90,7 +90,7 @@ export class ColumnsAhead {
     this.shares = sharesOf(tile, operands);
   }
 
-  /** The functions that loads call beside those that check. */
+  /** The functions that loads call beside those that check, and one that the loops call. */
   functions(variant: AttentionVariant): string {
     const {columns} = this.tile;
     return `${this.operands.map(({operand}) => loadInsideFunction(variant, operand)).join('')}
@@ -123,21 +123,26 @@ fn wholeTiles(columns: vec2i, firstTile: u32, tileCount: u32) -> vec2u {
   }
 
   /**
-   * The same where `whole` is a variable with the numbers [x, y) of tiles in which nothing is hidden: they need no code that
-   * hides. Branches keep compilers from moving loads and products past them.
+   * The same where `seenByAll` are the columns [x, y) that all rows see: tiles that lie among them need no code that hides.
+   * Branches keep compilers from moving loads and products past them. Also declares `whole`, the numbers of these tiles.
    */
-  overWholeAndOtherTiles(whole: string, body: (mayHide: boolean) => string): string {
+  overWholeAndOtherTiles(seenByAll: string, body: (mayHide: boolean) => string): string {
     return `{
+    ${this.declareWhole(seenByAll)}
     var number = 0u;
     while (number < tileCount) {
-      if ((number == ${whole}.x) & (number < ${whole}.y)) {
-        ${this.loop(`${whole}.y`, body(false))}
+      if ((number == whole.x) & (number < whole.y)) {
+        ${this.loop('whole.y', body(false))}
       } else {
-        let end = select(tileCount, ${whole}.x, number < ${whole}.x);
+        let end = select(tileCount, whole.x, number < whole.x);
         ${this.loop('end', body(true))}
       }
     }
   }`;
+  }
+
+  declareWhole(seenByAll: string): string {
+    return `let whole = wholeTiles(${seenByAll}, firstTile, tileCount);`;
   }
 
   private loop(end: string, body: string): string {

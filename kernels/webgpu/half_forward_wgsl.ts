@@ -157,8 +157,9 @@ const eachRow = (code: (i: number) => string) => laneRows.map(code).join('\n');
 /** Goes over all keys and looks at the end whether the first tile was reference enough; if not, again, with rescales. */
 function trustFirstTile(parts: Parts): string {
   const {variant, tile, ahead, keys, values} = parts;
+  const seenByAll = `keysThatAllSee(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1})`;
   return `
-  let whole = wholeTiles(keysThatAllSee(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1}), firstTile, tileCount);
+  ${ahead.declareWhole(seenByAll)}
   var isRight = (whole.x == 0u) & (whole.y > 0u);
   if (isRight) {
     {
@@ -169,7 +170,7 @@ function trustFirstTile(parts: Parts): string {
     }
     var excess = 0.0;
     ${ahead.overWholeAndOtherTiles(
-      'whole',
+      seenByAll,
       (mayHide) => `
       ${scoresOfTile(parts, mayHide)}
       ${eachRow((i) => `excess = max(excess, largest(s${i} - reference${i}));`)}

@@ -75,23 +75,19 @@ const storeScores = (stage: Stage) => `${storeResult(stage, 0, 's')}
 
 /**
  * Goes over the tiles: `elements` makes weights of the scores in the stage, and `sums` adds them up with the columns. The
- * next tile's scores are made meanwhile; behind the last there are some of no use.
+ * next tile's scores are made meanwhile; behind the last there are some of no use. `seenByAll` are the columns that all
+ * rows see.
  */
 function overTiles(
+  variant: AttentionVariant,
   ahead: ColumnsAhead,
   stage: Stage,
-  columns: {score: ColumnMemory; value: ColumnMemory},
+  seenByAll: string,
   elements: (mayHide: boolean) => string,
   sums: string,
 ): string {
-  return `{
-    ${scoresOfColumns(columns, '0u')}
-    ${storeScores(stage)}
-  }
-  workgroupBarrier();
-  ${ahead.overWholeAndOtherTiles(
-    'whole',
-    (mayHide) => `
+  const columns = columnMemories(variant);
+  const body = (mayHide: boolean) => `
     ${elements(mayHide)}
     ${ahead.storeNext}
     workgroupBarrier();
@@ -102,13 +98,17 @@ function overTiles(
       ${sums}
       ${storeScores(stage)}
     }
-    workgroupBarrier();`,
-  )}`;
+    workgroupBarrier();`;
+  return `{
+    ${scoresOfColumns(columns, '0u')}
+    ${storeScores(stage)}
+  }
+  workgroupBarrier();
+  ${
+    // Tiles of a layout come in any order.
+    variant.layout ? ahead.overTiles(body(true)) : ahead.overWholeAndOtherTiles(seenByAll, body)
+  }`;
 }
-
-/** Declares `whole`, see {@link ColumnsAhead.overWholeAndOtherTiles}: tiles of a layout come in any order. */
-const declareWhole = ({layout}: AttentionVariant, columns: string) =>
-  `let whole = ${layout ? 'vec2u()' : `wholeTiles(${columns}, firstTile, tileCount)`};`;
 
 export function halfQueryGradientShader(variant: AttentionVariant, tile: HalfTile): Shader {
   const {depth, valueDepth} = variant;
@@ -119,6 +119,7 @@ export function halfQueryGradientShader(variant: AttentionVariant, tile: HalfTil
     {columns: columns.value, operand: 'v', limit: 'keyLimit'},
   ];
   const ahead = new ColumnsAhead(tile, loaded, tiles);
+  const seenByAll = `keysThatAllSee(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1})`;
   const elements = (mayHide: boolean) => `
     let key = ownColumns;
     let hidden = ${mayHide ? `hasHidden(head, i32(firstRow), i32(firstRow) + ${MATRIX_SIZE}, i32(columnStart), i32(columnStart) + ${tile.columns})` : 'false'};
@@ -157,8 +158,7 @@ ${entryPoint(
   ${declareResults(depth, 'dq')}
   workgroupBarrier();
 
-  ${declareWhole(variant, `keysThatAllSee(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1})`)}
-  ${overTiles(ahead, queryStage, columns, elements, addWeightedColumns(queryStage, 0, 'dq', columns.score))}
+  ${overTiles(variant, ahead, queryStage, seenByAll, elements, addWeightedColumns(queryStage, 0, 'dq', columns.score))}
 
   let factor = params.scale / gradientScale;
   ${storeHalfRows(variant, queryStage, 'dq', {sums: 'dq', base: 'qBase', limit: 'params.queries'}, (quad) => `factor * ${quad}`)}`,
@@ -189,6 +189,7 @@ export function halfKeyValueGradientShader(variant: AttentionVariant, tile: Half
     `vec4f(${range(4)
       .map((c) => `columnStats[buffer * ${tile.columns}u + 4u * ownQuad + ${c}u].${field}`)
       .join(', ')})`;
+  const seenByAll = `queriesThatSeeAll(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1})`;
   const elements = (mayHide: boolean) => `
       let query = ownColumns;
       let hidden = ${mayHide ? `hasHidden(head, i32(columnStart), i32(columnStart) + ${tile.columns}, i32(firstRow), i32(firstRow) + ${MATRIX_SIZE})` : 'false'};
@@ -238,8 +239,7 @@ ${entryPoint(
     ${ahead.storeFirst}
     workgroupBarrier();
 
-    ${declareWhole(variant, `queriesThatSeeAll(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1})`)}
-    ${overTiles(ahead, keyValueStage, columns, elements, sums)}
+    ${overTiles(variant, ahead, keyValueStage, seenByAll, elements, sums)}
   }
 
   ${storeHalfRows(variant, keyValueStage, 'dk', {sums: 'dk', base: 'kBase', limit: 'params.keys'}, (quad) => `params.scale / groupScale * ${quad}`)}
