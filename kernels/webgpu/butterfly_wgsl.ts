@@ -118,7 +118,6 @@ export function sweepShader(variant: SweepVariant): Shader {
   const {threads, elementBits, rows, vectorRows} = tile;
   const rowBits = spanBits + laneBits;
   const outerLowBits = lowBit - laneBits;
-  const numberOf = `params.rows`;
   const rowsDown = threads / threadsAcross(variant);
   return makeShader(
     bindingsOf(complex, legs),
@@ -138,7 +137,7 @@ ${entryPoint(
   let outer = workgroup & ${2 ** (factors - rowBits) - 1}u;
   let stack = (workgroup >> ${factors - rowBits}u) % params.stacks;
   let firstRow = ((workgroup >> ${factors - rowBits}u) / params.stacks) * ${rowsDown * rows}u;
-  if (firstRow >= ${numberOf}) { return; }
+  if (firstRow >= params.rows) { return; }
   let base = ((outer >> ${outerLowBits}u) << ${lowBit + spanBits}u) + ((outer & ${2 ** outerLowBits - 1}u) << ${laneBits}u);
   let across = localIndex % ${threadsAcross(variant)}u;
   let down = localIndex / ${threadsAcross(variant)}u;
