@@ -51,8 +51,7 @@ export function sweepThereAndBack(product: Product, rows: Rows, there: Leg, back
   const legs = [there, back].map((leg) => ({...leg, source: sourceOf(leg)}));
   const {backend, sizes} = product;
   const {maxStorageBuffersPerShaderStage} = backend.device.limits;
-  const stored = legs.map(({saves, target}) => ({saves: saves !== undefined, stores: target !== undefined}));
-  const buffers = sweepBuffers(sizes.complex, stored);
+  const buffers = sweepBuffers(sizes.complex, legVariants(sizes, legs));
   if (passes.length === 1 && buffers <= maxStorageBuffersPerShaderStage) {
     runPass(product, rows, passes[0], legs);
   } else {
@@ -74,7 +73,8 @@ const sourceOf = ({source, transposed}: Leg): PartedRows => ({
 
 function runPass(product: Product, rows: Rows, pass: ButterflyPass, legs: PassLeg[]): void {
   const {backend, attrs, sizes, twiddle} = product;
-  const isSaving = legs.some(({saves}) => saves !== undefined);
+  const variants = legVariants(sizes, legs);
+  const isSaving = variants.some(({saves}) => saves);
   const tile = butterflyTile(sizes, rows.count, pass, isSaving, backend.device.limits);
   const variant: SweepVariant = {
     complex: sizes.complex,
@@ -83,7 +83,7 @@ function runPass(product: Product, rows: Rows, pass: ButterflyPass, legs: PassLe
     increasingStride: attrs.increasingStride,
     pass,
     tile,
-    legs: legs.map((leg) => legVariant(sizes, leg)),
+    legs: variants,
   };
   const ofLegs = legs.map(({source, saves, target}, i) => ({
     ...named(`source${i}`, source.tensors),
@@ -99,9 +99,8 @@ function runPass(product: Product, rows: Rows, pass: ButterflyPass, legs: PassLe
   });
 }
 
-function legVariant({stacks, n, complex}: ButterflySizes, leg: PassLeg): LegVariant {
-  const {transposed, conjugated, source, saves, target} = leg;
-  return {
+function legVariants({stacks, n, complex}: ButterflySizes, legs: PassLeg[]): LegVariant[] {
+  return legs.map(({transposed, conjugated, source, saves, target}) => ({
     transposed,
     conjugated: conjugated && complex,
     splitSource: source.isSplit,
@@ -111,7 +110,7 @@ function legVariant({stacks, n, complex}: ButterflySizes, leg: PassLeg): LegVari
     targetQuads: target !== undefined && target.width % 4 === 0 && n >= 4,
     saves: saves !== undefined,
     stores: target !== undefined,
-  };
+  }));
 }
 
 /** Fills the struct Params of sweepShader, field by field. */

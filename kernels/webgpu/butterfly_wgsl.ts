@@ -71,14 +71,16 @@ interface PlannedLeg extends LegVariant {
   writesQuads: boolean;
 }
 
+/** The storage buffers of a leg, and whether their elements are quads. */
+type BoundLeg = Pick<LegVariant, 'saves' | 'stores'> & Partial<Pick<PlannedLeg, 'readsQuads' | 'writesQuads'>>;
+
 /** How many storage buffers a sweep binds. */
-export function sweepBuffers(complex: boolean, legs: Pick<LegVariant, 'saves' | 'stores'>[]): number {
-  const parts = complex ? 2 : 1;
-  return legs.reduce((sum, {saves, stores}) => sum + parts + Number(saves) + (stores ? parts : 0), parts);
+export function sweepBuffers(complex: boolean, legs: BoundLeg[]): number {
+  return bindingsOf(complex, legs).length;
 }
 
-function bindingsOf(complex: boolean, legs: PlannedLeg[]): Binding[] {
-  const floats = (name: string, access: Binding['access'], inQuads: boolean) =>
+function bindingsOf(complex: boolean, legs: BoundLeg[]): Binding[] {
+  const floats = (name: string, access: Binding['access'], inQuads = false) =>
     partNames(complex, name).map((part): Binding => ({name: part, access, element: inQuads ? 'vec4f' : 'f32'}));
   return [
     ...floats('twiddle', 'read', true),
@@ -90,6 +92,7 @@ function bindingsOf(complex: boolean, legs: PlannedLeg[]): Binding[] {
   ];
 }
 
+/** Cuts a leg's way through the factors into stages. */
 function plan({increasingStride, pass, tile, ...sizes}: SweepVariant, leg: LegVariant): PlannedLeg {
   const {firstStep, endStep, lowBit, spanBits, laneBits} = pass;
   const steps = factorSteps(sizes, {increasingStride, transpose: leg.transposed}).slice(firstStep, endStep);

@@ -122,13 +122,17 @@ fn wholeTiles(columns: vec2i, firstTile: u32, tileCount: u32) -> vec2u {
     return `{ var number = 0u; ${this.loop('tileCount', body)} }`;
   }
 
+  /** Declares `whole`, the numbers [x, y) of the tiles that lie among the columns [x, y) that all rows see. */
+  declareWhole(seenByAll: string): string {
+    return `let whole = wholeTiles(${seenByAll}, firstTile, tileCount);`;
+  }
+
   /**
-   * The same where `seenByAll` are the columns [x, y) that all rows see: tiles that lie among them need no code that hides.
-   * Branches keep compilers from moving loads and products past them. Also declares `whole`, the numbers of these tiles.
+   * The loop where {@link declareWhole} comes first: tiles in which nothing is hidden need no code that hides. Branches keep
+   * compilers from moving loads and products past them.
    */
-  overWholeAndOtherTiles(seenByAll: string, body: (mayHide: boolean) => string): string {
+  overWholeAndOtherTiles(body: (mayHide: boolean) => string): string {
     return `{
-    ${this.declareWhole(seenByAll)}
     var number = 0u;
     while (number < tileCount) {
       if ((number == whole.x) & (number < whole.y)) {
@@ -139,10 +143,6 @@ fn wholeTiles(columns: vec2i, firstTile: u32, tileCount: u32) -> vec2u {
       }
     }
   }`;
-  }
-
-  declareWhole(seenByAll: string): string {
-    return `let whole = wholeTiles(${seenByAll}, firstTile, tileCount);`;
   }
 
   private loop(end: string, body: string): string {

@@ -157,9 +157,8 @@ const eachRow = (code: (i: number) => string) => laneRows.map(code).join('\n');
 /** Goes over all keys and looks at the end whether the first tile was reference enough; if not, again, with rescales. */
 function trustFirstTile(parts: Parts): string {
   const {variant, tile, ahead, keys, values} = parts;
-  const seenByAll = `keysThatAllSee(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1})`;
   return `
-  ${ahead.declareWhole(seenByAll)}
+  ${ahead.declareWhole(`keysThatAllSee(head, i32(rowStart), i32(rowStart) + ${tile.rows - 1})`)}
   var isRight = (whole.x == 0u) & (whole.y > 0u);
   if (isRight) {
     {
@@ -170,7 +169,6 @@ function trustFirstTile(parts: Parts): string {
     }
     var excess = 0.0;
     ${ahead.overWholeAndOtherTiles(
-      seenByAll,
       (mayHide) => `
       ${scoresOfTile(parts, mayHide)}
       ${eachRow((i) => `excess = max(excess, largest(s${i} - reference${i}));`)}

@@ -106,7 +106,9 @@ function overTiles(
   workgroupBarrier();
   ${
     // Tiles of a layout come in any order.
-    variant.layout ? ahead.overTiles(body(true)) : ahead.overWholeAndOtherTiles(seenByAll, body)
+    variant.layout
+      ? ahead.overTiles(body(true))
+      : `${ahead.declareWhole(seenByAll)}\n  ${ahead.overWholeAndOtherTiles(body)}`
   }`;
 }
 
