@@ -1,7 +1,7 @@
 /** Puts the sizes that are to be tried in the place of the package's, in the page that measures them. */
 import {fewQueriesShapes} from '../../kernels/webgpu/few_queries_tiles.js';
 import {halfShapes} from '../../kernels/webgpu/half_tiles.js';
-import {type GroupedKernel, groupShapes} from '../../kernels/webgpu/lane_group_tiles.js';
+import {outerTileChoice, outerTileTable} from '../../kernels/webgpu/outer_attention_tiles.js';
 import {
   denseProductTable,
   layoutFor,
@@ -11,6 +11,7 @@ import {
   simdWidth,
   tileTable,
 } from '../../kernels/webgpu/tile_sizes.js';
+import type {RowKernel} from '../../kernels/webgpu/tiled_work.js';
 import type {TileTrial, TunedKernel} from './tile_trial.js';
 
 /** Each page measures one case, so what is changed here is never restored. */
@@ -35,11 +36,23 @@ type DenseNumbers = Omit<(typeof denseProductTable)['wide'][number], 'layout' | 
 const tileOf = ({rows, columns, threadRows, threadColumns, inner}: DenseNumbers, width: Width) =>
   productTile(layoutFor(width), [rows, columns], [threadRows, threadColumns], inner);
 
-const takeShape =
-  <Shape>(shapes: Record<GroupedKernel, Shape>, kernel: GroupedKernel) =>
-  (sizes: Shape) => {
-    shapes[kernel] = sizes;
+interface OuterNumbers {
+  rows: number;
+  columns: number;
+  threadColumns: number;
+  innerColumns: number;
+  loadsPastEnd: number;
+}
+const takeOuter =
+  (kernel: RowKernel) =>
+  ({rows, columns, threadColumns, innerColumns, loadsPastEnd}: OuterNumbers) => {
+    const choice = outerTileChoice(rows, columns, threadColumns, {innerColumns, loadsPastEnd: loadsPastEnd > 0});
+    outerTileTable[kernel] = [{mostDepth: Infinity, choices: [choice]}];
   };
+
+const takeHalf = (kernel: RowKernel) => (sizes: (typeof halfShapes)['forward']) => {
+  halfShapes[kernel] = sizes;
+};
 
 const takers: Takers = {
   forward: takeTile('forward'),
@@ -54,12 +67,12 @@ const takers: Takers = {
   blockDiagonal: (sizes: DenseNumbers, width) => {
     denseProductTable[width] = [tileOf(sizes, width)];
   },
-  groupForward: takeShape(groupShapes, 'forward'),
-  groupQueryGradient: takeShape(groupShapes, 'queryGradient'),
-  groupKeyValueGradient: takeShape(groupShapes, 'keyValueGradient'),
-  halfForward: takeShape(halfShapes, 'forward'),
-  halfQueryGradient: takeShape(halfShapes, 'queryGradient'),
-  halfKeyValueGradient: takeShape(halfShapes, 'keyValueGradient'),
+  outerForward: takeOuter('forward'),
+  outerQueryGradient: takeOuter('queryGradient'),
+  outerKeyValueGradient: takeOuter('keyValueGradient'),
+  halfForward: takeHalf('forward'),
+  halfQueryGradient: takeHalf('queryGradient'),
+  halfKeyValueGradient: takeHalf('keyValueGradient'),
   fewQueries: (sizes: (typeof fewQueriesShapes)['wide'], width) => {
     fewQueriesShapes[width] = sizes;
   },

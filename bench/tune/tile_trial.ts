@@ -1,23 +1,17 @@
 /**
  * Sizes of the WebGPU kernels to be tried one after the other, as the option `--tiles` lists them:
  *
- *     forward=64x64x4x4x4352,32x64x4x4x2304;groupForward=64x64x4x8x8x256
+ *     forward=64x64x4x4x4352,32x64x4x4x2304;outerForward=64x64x8x16x0
  *
  * tries two tiles of one kernel and one shape of another. {@link sizeNames} says what the numbers of each kernel are; the
- * records that they stand in for are those of tile_sizes.ts, lane_group_tiles.ts, half_tiles.ts and few_queries_tiles.ts.
+ * records that they stand in for are those of tile_sizes.ts, outer_attention_tiles.ts, half_tiles.ts and few_queries_tiles.ts.
  */
 
 const ofTile = ['rows', 'columns', 'threadRows', 'threadColumns', 'columnFloats'] as const;
 const ofProduct = ['bound', 'free', 'threadRows', 'threadColumns', 'inner'] as const;
 const ofDense = ['rows', 'columns', 'threadRows', 'threadColumns', 'inner'] as const;
-const ofGroups = [
-  'threads',
-  'threadsOfLargeGroups',
-  'mostQuadsPerLane',
-  'unrolled',
-  'unrolledOfLargeGroups',
-  'enoughWorkgroups',
-] as const;
+/** The last is 0 or 1. */
+const ofOuter = ['rows', 'columns', 'threadColumns', 'innerColumns', 'loadsPastEnd'] as const;
 const ofHalves = ['mostSubgroups', 'mostSubgroupsOfDeepHeads', 'enoughWorkgroups'] as const;
 const ofFewQueries = [
   'mostQueries',
@@ -39,10 +33,10 @@ export const sizeNames = {
   sampled: ofProduct,
   dense: ofDense,
   blockDiagonal: ofDense,
-  // Attention by lane groups, in float16, and of few queries.
-  groupForward: ofGroups,
-  groupQueryGradient: ofGroups,
-  groupKeyValueGradient: ofGroups,
+  // Attention by outer products, in float16, and of few queries.
+  outerForward: ofOuter,
+  outerQueryGradient: ofOuter,
+  outerKeyValueGradient: ofOuter,
   halfForward: ofHalves,
   halfQueryGradient: ofHalves,
   halfKeyValueGradient: ofHalves,
@@ -71,7 +65,8 @@ export function readTrials(text: string): TileTrial[] {
 function readSizes(kernel: TunedKernel, text: string): Record<string, number> {
   const names = sizeNames[kernel];
   const numbers = text.split('x').map(Number);
-  if (numbers.length !== names.length || !numbers.every((number) => number > 0)) {
+  const isSize = (number: number, i: number) => number > 0 || (number === 0 && names[i] === 'loadsPastEnd');
+  if (numbers.length !== names.length || !numbers.every(isSize)) {
     throw new Error(`--tiles takes ${names.join('×')} for ${kernel}, with an x between them, not '${text}'.`);
   }
   return Object.fromEntries(names.map((name, i) => [name, numbers[i]]));

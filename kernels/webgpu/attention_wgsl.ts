@@ -79,7 +79,7 @@ export function operandDepth(variant: AttentionVariant, operand: Operand): numbe
 }
 
 /** Matrices whose rows are whole vec4s are bound as such; others element by element. */
-function isVectorized(variant: AttentionVariant, operand: Operand): boolean {
+export function isVectorized(variant: AttentionVariant, operand: Operand): boolean {
   return operandDepth(variant, operand) % 4 === 0;
 }
 
@@ -141,6 +141,11 @@ fn loadInside_${operand}(base: u32, row: u32, quad: u32) -> vec4f {
 /** The operand as a source of tiles; `base` and `limit` are variables of the calling code. */
 export function operandSource(operand: Operand, base: string, limit: string): Source {
   return {load: (row, quad) => `load_${operand}(${base}, ${limit}, ${row}, ${quad})`};
+}
+
+/** The same without conditions, by {@link loadInsideFunction}: past the limit it has the last row again. */
+export function insideSource(operand: Operand, base: string, limit: string): Source {
+  return {load: (row, quad) => `loadInside_${operand}(${base}, min(${row}, ${limit} - 1u), ${quad})`};
 }
 
 /** WGSL function that stores four neighbouring elements of a row, leaving out what lies past the depth. */
@@ -268,16 +273,18 @@ fn makeHead(batch: u32, head: u32) -> Head {
 
 // The keys [x, y) that at least one of the queries [first, last] sees.
 fn visibleKeys(head: Head, first: i32, last: i32) -> vec2i {
-  return vec2i(
+  let keys = vec2i(
     max(first + head.diagonal - params.left, 0),
     min(min(last, head.queryLength - 1) + head.diagonal + params.right + 1, head.keyLength));
+  return select(vec2i(), keys, first < head.queryLength);
 }
 
 // The queries [x, y) that see at least one of the keys [first, last].
 fn visibleQueries(head: Head, first: i32, last: i32) -> vec2i {
-  return vec2i(
+  let queries = vec2i(
     max(first - head.diagonal - params.right, 0),
     min(min(last, head.keyLength - 1) - head.diagonal + params.left + 1, head.queryLength));
+  return select(vec2i(), queries, first < head.keyLength);
 }
 
 // The keys [x, y) that all of the queries [first, last] see.

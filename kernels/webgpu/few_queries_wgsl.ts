@@ -30,12 +30,30 @@ import {
 } from './attention_wgsl.js';
 import {chunkBindings, mergeFunctions, mergeMaximum} from './chunk_merge_wgsl.js';
 import type {FewQueriesTile} from './few_queries_tiles.js';
-import {partialDot, quadOf, quadsPerLane} from './lane_groups_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
-import {lines} from './tile_wgsl.js';
+import {lines, range} from './tile_wgsl.js';
 
 /** Neighbouring keys that a lane group takes at once. */
 const KEYS = 4;
+
+/** Quads of a row of so many elements that each lane of a group holds. */
+function quadsPerLane({lanes}: FewQueriesTile, depth: number): number {
+  return Math.ceil(Math.ceil(depth / 4) / lanes);
+}
+
+/** The lane's n-th quad. */
+function quadOf({lanes}: FewQueriesTile, n: number): string {
+  return `(${n * lanes}u + lane)`;
+}
+
+/** Declares `${name}`: the lane's part of the product of a row and a key, as one chain of multiply-adds. */
+function partialDot(tile: FewQueriesTile, depth: number, name: string, row: string, key: string): string {
+  const terms = range(quadsPerLane(tile, depth)).flatMap((n) =>
+    [...'xyzw'].map((c) => [`${row}_${n}.${c}`, `${key}_${n}.${c}`]),
+  );
+  const [[a, b], ...rest] = terms;
+  return `let ${name} = ${rest.reduce((sum, [x, y]) => `fma(${x}, ${y}, ${sum})`, `${a} * ${b}`)};`;
+}
 
 /** Bytes of workgroup memory that the kernel takes with this tile. */
 export function fewQueriesBytes({rows, lanes, threads}: FewQueriesTile): number {

@@ -18,14 +18,15 @@ import {
 } from './flash_attention_backward.js';
 import {type ForwardCall, makeForwardResults} from './forward_call.js';
 import {forwardShader, forwardWorkgroupBytes} from './forward_wgsl.js';
-import {groupForwardBytes, groupForwardShader} from './group_forward_wgsl.js';
 import {halfForwardBytes, halfForwardShader} from './half_forward_wgsl.js';
 import {hasHalfMatrices} from './half_support.js';
 import {chooseHalfTile} from './half_tiles.js';
 import {makeHeadTable} from './head_table.js';
-import {chooseGroupTile, groupedWork} from './lane_group_tiles.js';
 import {liveTilesOf, summedToBias, withinBindings} from './live_tiles.js';
+import {chooseOuterTile} from './outer_attention_tiles.js';
+import {outerForwardBytes, outerForwardShader} from './outer_forward_wgsl.js';
 import {chooseTile} from './tile_sizes.js';
+import {tiledWork} from './tiled_work.js';
 
 const flashAttention: KernelFunc = (kernelCall) => {
   const backend = kernelCall.backend as WebGPUBackend;
@@ -66,12 +67,12 @@ function attendInTiles(backend: WebGPUBackend, call: ForwardCall): TensorInfo[] 
 
 /** The kernel that a device takes, and its tile. */
 function forwardOn(device: GPUDevice, variant: AttentionVariant, attrs: FlashAttentionAttrs, sizes: AttentionSizes) {
-  const work = groupedWork(variant, attrs, sizes, 'queries');
+  const work = tiledWork('forward', variant, attrs, sizes);
   const mayRound = attrs.precision === 'fast' && hasHalfMatrices(device);
   const halfTile = mayRound ? chooseHalfTile(device, 'forward', work, halfForwardBytes) : undefined;
   if (halfTile) return {tile: halfTile, makeShader: () => halfForwardShader(variant, halfTile)};
-  const groupTile = chooseGroupTile(device, 'forward', work, (tile) => groupForwardBytes(variant, tile));
-  if (groupTile) return {tile: groupTile, makeShader: () => groupForwardShader(variant, groupTile)};
+  const outerTile = chooseOuterTile(device, 'forward', work, (tile) => outerForwardBytes(variant, tile));
+  if (outerTile) return {tile: outerTile, makeShader: () => outerForwardShader(variant, outerTile)};
   const tile = chooseTile(device, 'forward', [sizes.depth, sizes.valueDepth], (candidate) =>
     forwardWorkgroupBytes(variant, candidate),
   );

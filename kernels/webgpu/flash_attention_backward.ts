@@ -8,7 +8,6 @@ import {type AttentionVariant, variantKey} from './attention_wgsl.js';
 import {type BiasShape, biasGradientShader} from './bias_gradient_wgsl.js';
 import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
-import {groupGradientBytes, groupKeyValueGradientShader, groupQueryGradientShader} from './group_gradients_wgsl.js';
 import {
   halfKeyValueGradientBytes,
   halfKeyValueGradientShader,
@@ -18,15 +17,17 @@ import {
 import {hasHalfMatrices} from './half_support.js';
 import {chooseHalfTile, type HalfTile} from './half_tiles.js';
 import {type KeyValueOutputs, keyValueGradientShader} from './key_value_gradient_wgsl.js';
-import {chooseGroupTile, type GroupTile, groupedWork} from './lane_group_tiles.js';
 import {liveTilesOf} from './live_tiles.js';
 import type {TileArea} from './live_tiles_wgsl.js';
+import {chooseOuterTile, type OuterTile} from './outer_attention_tiles.js';
+import {outerGradientBytes, outerKeyValueGradientShader, outerQueryGradientShader} from './outer_gradients_wgsl.js';
 import {queryGradientShader} from './query_gradient_wgsl.js';
 import {makeRowStats} from './row_stats.js';
 import {scoreGradientBytes} from './score_gradient_wgsl.js';
 import type {Shader} from './shader.js';
 import {slopesGradientShader} from './slopes_gradient_wgsl.js';
 import {chooseTile, type TiledKernel, type TileSizes} from './tile_sizes.js';
+import {tiledWork} from './tiled_work.js';
 
 /** What all backward kernels of one call work with. `stats` is theirs to dispose. */
 interface Backward {
@@ -76,8 +77,8 @@ function halfTilesOf(
 ): HalfTiles | undefined {
   if (attrs.precision !== 'fast' || !hasHalfMatrices(device)) return undefined;
   if (keyValuePasses(device, variant).length > 1) return undefined;
-  const queryWork = groupedWork(variant, attrs, sizes, 'queries');
-  const keyWork = groupedWork(variant, attrs, sizes, 'keys');
+  const queryWork = tiledWork('queryGradient', variant, attrs, sizes);
+  const keyWork = tiledWork('keyValueGradient', variant, attrs, sizes);
   const query = chooseHalfTile(device, 'queryGradient', queryWork, halfQueryGradientBytes);
   const keyValue = chooseHalfTile(device, 'keyValueGradient', keyWork, halfKeyValueGradientBytes);
   return query && keyValue && {query, keyValue};
@@ -102,8 +103,8 @@ function makeDq(backward: Backward): TensorInfo {
 function queryGradientOn({backend, variant, attrs, sizes, halfTiles}: Backward) {
   const halfTile = halfTiles?.query;
   if (halfTile) return {tile: halfTile, makeShader: () => halfQueryGradientShader(variant, halfTile)};
-  const groupTile = groupTileOf(backend, 'queryGradient', variant, attrs, sizes);
-  if (groupTile) return {tile: groupTile, makeShader: () => groupQueryGradientShader(variant, groupTile)};
+  const outerTile = outerTileOf(backend, 'queryGradient', variant, attrs, sizes);
+  if (outerTile) return {tile: outerTile, makeShader: () => outerQueryGradientShader(variant, outerTile)};
   const tile = tileOf(backend, 'queryGradient', variant);
   return {tile, makeShader: () => queryGradientShader(variant, tile)};
 }
@@ -133,10 +134,9 @@ function keyValueGradientOn({backend, variant, attrs, sizes, halfTiles}: Backwar
 } {
   const halfTile = halfTiles?.keyValue;
   if (halfTile) return {tile: halfTile, makeShader: () => halfKeyValueGradientShader(variant, halfTile)};
-  const groupTile = groupTileOf(backend, 'keyValueGradient', variant, attrs, sizes);
-  if (groupTile) {
-    return {tile: groupTile, makeShader: (outputs) => groupKeyValueGradientShader(variant, groupTile, outputs)};
-  }
+  const outerTile = outerTileOf(backend, 'keyValueGradient', variant, attrs, sizes);
+  if (outerTile)
+    return {tile: outerTile, makeShader: (outputs) => outerKeyValueGradientShader(variant, outerTile, outputs)};
   const tile = tileOf(backend, 'keyValueGradient', variant);
   return {tile, makeShader: (outputs) => keyValueGradientShader(variant, tile, outputs)};
 }
@@ -208,16 +208,16 @@ function makeBiasGradient(
   });
 }
 
-/** The tile of the kernel for wide subgroups, where the device takes that. */
-function groupTileOf(
+/** The tile of the kernel for devices with wide SIMD groups, where the device is one. */
+function outerTileOf(
   {device}: WebGPUBackend,
   kernel: 'queryGradient' | 'keyValueGradient',
   variant: AttentionVariant,
   attrs: FlashAttentionAttrs,
   sizes: AttentionSizes,
-): GroupTile | undefined {
-  const work = groupedWork(variant, attrs, sizes, kernel === 'queryGradient' ? 'queries' : 'keys');
-  return chooseGroupTile(device, kernel, work, (tile) => groupGradientBytes(variant, tile));
+): OuterTile | undefined {
+  const work = tiledWork(kernel, variant, attrs, sizes);
+  return chooseOuterTile(device, kernel, work, (tile) => outerGradientBytes(variant, tile));
 }
 
 function tileOf(backend: WebGPUBackend, kernel: TiledKernel, variant: AttentionVariant): TileSizes {

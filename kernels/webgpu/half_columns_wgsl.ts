@@ -5,11 +5,22 @@
  * Two tiles take turns in memory, and one more is on its way in registers: with one, every subgroup would wait for the loads
  * of all others twice per tile.
  */
-import {type AttentionVariant, loadInsideFunction, type Operand} from './attention_wgsl.js';
+import {
+  type AttentionVariant,
+  insideSource,
+  loadInsideFunction,
+  type Operand,
+  operandSource,
+} from './attention_wgsl.js';
 import {type HalfTile, MATRIX_SIZE} from './half_tiles.js';
-import type {ColumnMemory} from './lane_groups_wgsl.js';
 import type {NumberedTiles} from './live_tiles_wgsl.js';
 import {range} from './tile_wgsl.js';
+
+/** A tile of columns in workgroup memory. */
+export interface ColumnMemory {
+  name: string;
+  depth: number;
+}
 
 /** Matrices that cover the depth; what is past it is 0. */
 export function matricesOf(depth: number): number {
@@ -178,8 +189,8 @@ fn wholeTiles(columns: vec2i, firstTile: u32, tileCount: u32) -> vec2u {
     const loads = this.each(({operand: {operand, columns, limit, factor}, register, column, quad}) => {
       const load =
         columns.depth % MATRIX_SIZE === 0
-          ? `loadInside_${operand}(${operand}Base, min(aheadStart + ${column}, ${limit} - 1u), ${quad})`
-          : `load_${operand}(${operand}Base, ${limit}, aheadStart + ${column}, ${quad})`;
+          ? insideSource(operand, `${operand}Base`, limit).load(`aheadStart + ${column}`, quad)
+          : operandSource(operand, `${operand}Base`, limit).load(`aheadStart + ${column}`, quad);
       return `${register} = ${factor ? `${factor} * ` : ''}${load};`;
     });
     return `{

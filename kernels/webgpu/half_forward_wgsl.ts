@@ -22,6 +22,7 @@ import {
   softmaxFunctions,
   storeFunction,
 } from './attention_wgsl.js';
+import type {ColumnMemory} from './half_columns_wgsl.js';
 import {ColumnsAhead, type HalfOperand} from './half_columns_wgsl.js';
 import {
   addWeightedColumns,
@@ -44,7 +45,6 @@ import {
   zeroResults,
 } from './half_matrices_wgsl.js';
 import {type HalfTile, MATRIX_SIZE} from './half_tiles.js';
-import type {ColumnMemory} from './lane_groups_wgsl.js';
 import {hideDeadIn, layoutFunctions, liveTilesBinding, numberedTiles} from './live_tiles_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {enterQueryRows} from './turns_wgsl.js';

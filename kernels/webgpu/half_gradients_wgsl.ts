@@ -11,6 +11,7 @@ import {
   operandSource,
   storeFunction,
 } from './attention_wgsl.js';
+import type {ColumnMemory} from './half_columns_wgsl.js';
 import {ColumnsAhead, type HalfOperand} from './half_columns_wgsl.js';
 import {
   addWeightedColumns,
@@ -30,10 +31,9 @@ import {
   weightQuad,
 } from './half_matrices_wgsl.js';
 import {type HalfTile, MATRIX_SIZE} from './half_tiles.js';
-import type {ColumnMemory} from './lane_groups_wgsl.js';
 import {numberedTiles} from './live_tiles_wgsl.js';
 import {elementFunctions} from './score_elements_wgsl.js';
-import {columnMemories, gradientFunctions, gradientInputs, gradientOfQuad} from './score_gradient_wgsl.js';
+import {gradientFunctions, gradientInputs, gradientOfQuad} from './score_gradient_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
 import {range, type Source} from './tile_wgsl.js';
 import {enterKeyRows, enterMember, enterQueryRows} from './turns_wgsl.js';
@@ -41,6 +41,11 @@ import {enterKeyRows, enterMember, enterQueryRows} from './turns_wgsl.js';
 /** S and dP; dS, and for dV also P. */
 const queryStage: Stage = {scores: 2, weights: 1};
 const keyValueStage: Stage = {scores: 2, weights: 2};
+
+/** The columns in workgroup memory that go with S (k, or q) and with dP (v, or dOutput). */
+function columnMemories({depth, valueDepth}: AttentionVariant): {score: ColumnMemory; value: ColumnMemory} {
+  return {score: {name: 'scoreColumns', depth}, value: {name: 'valueColumns', depth: valueDepth}};
+}
 
 export function halfQueryGradientBytes(variant: AttentionVariant, tile: HalfTile): number {
   return halfBytes(tile, queryStage, Object.values(columnMemories(variant)));

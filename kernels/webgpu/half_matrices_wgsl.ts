@@ -11,9 +11,9 @@
  * believed the former of what was not so. Therefore all that these kernels have in workgroup memory is of whole 16 bytes.
  */
 import {type AttentionVariant, type Operand, operandDepth} from './attention_wgsl.js';
+import type {ColumnMemory} from './half_columns_wgsl.js';
 import {columnBytes, columnMatrix, declareColumns, matricesOf, PADDING} from './half_columns_wgsl.js';
 import {type HalfTile, MATRIX_SIZE} from './half_tiles.js';
-import type {ColumnMemory} from './lane_groups_wgsl.js';
 import {lines, range, type Source} from './tile_wgsl.js';
 
 /** WGSL that must come before all else of a module with these emitters. */

@@ -1,6 +1,6 @@
 /** How the attention kernels that multiply in float16 (half_matrices_wgsl.ts) cut up the score matrix. */
 import type {AttentionVariant} from './attention_wgsl.js';
-import {type GroupedKernel, type GroupedWork, workgroupsOf} from './lane_group_tiles.js';
+import {type RowKernel, type TiledWork, workgroupsOf} from './tiled_work.js';
 
 /** How one workgroup cuts up the score matrix: each of its subgroups has 16 rows. */
 export interface HalfTile {
@@ -26,7 +26,7 @@ interface Shape {
   enoughWorkgroups: number;
 }
 
-export const halfShapes: Record<GroupedKernel, Shape> = {
+export const halfShapes: Record<RowKernel, Shape> = {
   forward: {mostSubgroups: 16, mostSubgroupsOfDeepHeads: 16, enoughWorkgroups: 256},
   queryGradient: {mostSubgroups: 4, mostSubgroupsOfDeepHeads: 8, enoughWorkgroups: 256},
   keyValueGradient: {mostSubgroups: 8, mostSubgroupsOfDeepHeads: 8, enoughWorkgroups: 256},
@@ -42,11 +42,11 @@ const FEWEST_SUBGROUPS = 4;
 /** The tile of a kernel; undefined where the head dimension is not for it, or the device has no room. */
 export function chooseHalfTile(
   {limits}: GPUDevice,
-  kernel: GroupedKernel,
-  work: GroupedWork,
+  kernel: RowKernel,
+  work: TiledWork,
   bytesOf: (variant: AttentionVariant, tile: HalfTile) => number,
 ): HalfTile | undefined {
-  const {variant, rows, blockRows = rows} = work;
+  const {variant, block} = work;
   const depth = Math.max(variant.depth, variant.valueDepth);
   if (depth > MOST_DEPTH) return undefined;
   const {mostSubgroups, mostSubgroupsOfDeepHeads, enoughWorkgroups} = halfShapes[kernel];
@@ -57,7 +57,8 @@ export function chooseHalfTile(
     columns: MATRIX_SIZE,
   });
   const areFew = (tile: HalfTile) => workgroupsOf(work, tile.rows) < enoughWorkgroups;
-  const isTooLarge = (tile: HalfTile) => tile.rows > blockRows || (tile.subgroups > FEWEST_SUBGROUPS && areFew(tile));
+  const isTooLarge = (tile: HalfTile) =>
+    (block && tile.rows > block.rows) || (tile.subgroups > FEWEST_SUBGROUPS && areFew(tile));
   const hasRoom = (tile: HalfTile) =>
     bytesOf(variant, tile) <= limits.maxComputeWorkgroupStorageSize &&
     tile.threads <= Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);

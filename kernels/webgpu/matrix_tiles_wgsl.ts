@@ -6,6 +6,7 @@ import {
   declareOuterMemory,
   enterOuterTile,
   multiplyOuter,
+  outerMemoryQuads,
   outerRow,
   transferLeft,
   transferRight,
@@ -127,7 +128,7 @@ export function declareProducts(
     bindings: [...read.map((matrix) => binding(matrix, 'read')), ...written.map((out) => binding(out, 'read_write'))],
     code: `
 ${viewStruct}
-${tile.unrolled ? declareOuterMemory(tile) : declareLoopMemory(tile)}
+${tile.unrolled ? declareOuterMemory(outerMemoryQuads([tile])) : declareLoopMemory(tile)}
 ${[...read.map(loadFunction), ...(tile.unrolled ? operands.map(loadInsideFunction) : []), ...written.map(storeFunction)].join('')}`,
   };
 }

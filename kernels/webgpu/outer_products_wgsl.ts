@@ -7,7 +7,16 @@
  * quads threadColumn, threadColumn + threadsAcross, … of its columns.
  */
 import {type ProductTile, threadGrid} from './tile_sizes.js';
-import {componentsOf, enterThreads, lines, range, type Source, type Transfer} from './tile_wgsl.js';
+import {
+  type Ahead,
+  componentsOf,
+  enterThreads,
+  lines,
+  range,
+  type Source,
+  type Transfer,
+  transferAhead,
+} from './tile_wgsl.js';
 
 /** The memory of an operand: so many rows or columns of the tile for each inner element. */
 interface OuterMemory {
@@ -21,10 +30,17 @@ const rightMemory = ({columns}: ProductTile): OuterMemory => ({name: 'rightMemor
 /** A quad of padding, so that stores of one quad to four inner elements meet other banks. */
 const stride = ({length}: OuterMemory) => length / 4 + 1;
 
-export function declareOuterMemory(tile: ProductTile): string {
-  return [leftMemory(tile), rightMemory(tile)]
-    .map((memory) => `var<workgroup> ${memory.name}: array<vec4f, ${tile.inner * stride(memory)}>;`)
-    .join('\n');
+/** Quads of workgroup memory that products with these tiles take, one after the other. */
+export function outerMemoryQuads(tiles: ProductTile[]): {left: number; right: number} {
+  const most = (memoryOf: (tile: ProductTile) => OuterMemory) =>
+    Math.max(...tiles.map((tile) => tile.inner * stride(memoryOf(tile))));
+  return {left: most(leftMemory), right: most(rightMemory)};
+}
+
+export function declareOuterMemory({left, right}: {left: number; right: number}): string {
+  return `
+var<workgroup> leftMemory: array<vec4f, ${left}>;
+var<workgroup> rightMemory: array<vec4f, ${right}>;`;
 }
 
 /**
@@ -64,6 +80,37 @@ export function transferLeft(tile: ProductTile, source: Source, byInner: boolean
 
 export function transferRight(tile: ProductTile, source: Source, byInner: boolean): Transfer {
   return transferOperand(rightMemory(tile), tile.inner, source, byInner);
+}
+
+/**
+ * Moves a chunk of both operands in two steps. Where there is one item for each invocation, some take one operand and the
+ * others the other: then they hold no more than that item.
+ */
+export function transferBoth(tile: ProductTile, left: Transfer, right: Transfer, name: string): Ahead {
+  if (left.items + right.items !== threadGrid(tile).threads || left.values.length !== right.values.length) {
+    const [ofLeft, ofRight] = [transferAhead(tile, left, `${name}Left`), transferAhead(tile, right, `${name}Right`)];
+    return {
+      declare: `${ofLeft.declare}\n${ofRight.declare}`,
+      fetch: `${ofLeft.fetch}\n${ofRight.fetch}`,
+      store: `${ofLeft.store}\n${ofRight.store}`,
+    };
+  }
+  const held = left.values.map((_, c) => `${name}Ahead${c}`);
+  const ofEither = (code: (transfer: Transfer) => string) => `
+if (localIndex < ${left.items}u) {
+  let item = localIndex;
+  ${left.place}
+  ${code(left)}
+} else {
+  let item = localIndex - ${left.items}u;
+  ${right.place}
+  ${code(right)}
+}`;
+  return {
+    declare: lines(held.length, (c) => `var ${held[c]} = vec4f();`),
+    fetch: ofEither(({values}) => lines(held.length, (c) => `${held[c]} = ${values[c]};`)),
+    store: ofEither(({store}) => store(held)),
+  };
 }
 
 function transferOperand(memory: OuterMemory, inner: number, source: Source, byInner: boolean): Transfer {

@@ -17,7 +17,6 @@ import {
   optionalBindings,
   scoreFunctions,
 } from './attention_wgsl.js';
-import type {ColumnMemory} from './lane_groups_wgsl.js';
 import {hideDeadIn, layoutFunctions, liveTilesBinding, type TileArea} from './live_tiles_wgsl.js';
 import {statsFunction} from './row_stats.js';
 import type {Binding} from './shader.js';
@@ -54,11 +53,6 @@ ${statsFunction}
 ${scoreFunctions(variant)}
 ${dropoutFunction(variant)}
 ${layoutFunctions(variant)}`;
-}
-
-/** The columns in workgroup memory that go with S (k, or q) and with dP (v, or dOutput). */
-export function columnMemories({depth, valueDepth}: AttentionVariant): {score: ColumnMemory; value: ColumnMemory} {
-  return {score: {name: 'scoreColumns', depth}, value: {name: 'valueColumns', depth: valueDepth}};
 }
 
 export type RowsAre = 'queries' | 'keys';
@@ -160,11 +154,26 @@ ${
 ${multiplyTransposed(tile, variant.valueDepth, 'd', valueRows, 'rowStart', valueColumns, 'columnStart')}`
     : ''
 }
-${rowsAre === 'queries' ? probabilitiesOfQueryRows(variant, tile, gradientOf) : probabilitiesOfKeyRows(variant, tile, gradientOf)}`,
+${gradientOfTile(variant, tile, rowsAre, gradientOf, (i) => rowInOrder(tile, i))}`,
   };
 }
 
-const firstRow = (tile: TileSizes, i: number) => `rowStart + threadRow * ${tile.threadRows}u + ${i}u`;
+/** WGSL of the invocation's i-th row; four of these from a multiple of four on are neighbours. */
+export type RowOf = (i: number) => string;
+
+const rowInOrder = (tile: TileSizes, i: number) => `rowStart + threadRow * ${tile.threadRows}u + ${i}u`;
+
+/** From s…, the dots, and d…, dP, what {@link ScoreGradient.tile} leaves there. Needs `head` and `columnStart`. */
+export function gradientOfTile(
+  variant: AttentionVariant,
+  tile: TileSizes,
+  rowsAre: RowsAre,
+  gradientOf: GradientOf,
+  rowOf: RowOf,
+): string {
+  const probabilities = rowsAre === 'queries' ? probabilitiesOfQueryRows : probabilitiesOfKeyRows;
+  return probabilities(variant, tile, gradientOf, rowOf);
+}
 
 function columnQuad(tile: TileSizes, n: number): string {
   const {threadsAcross} = threadGrid(tile);
@@ -174,12 +183,8 @@ function columnQuad(tile: TileSizes, n: number): string {
 /** The four columns of the invocation's n-th quad. Needs `columnStart`. */
 export const columnsOfQuad = (tile: TileSizes, n: number) => `(4 * i32${columnQuad(tile, n)} + vec4i(0, 1, 2, 3))`;
 
-function eachQuad(tile: TileSizes, code: (i: number, n: number) => string): string {
-  return lines(tile.threadRows, (i) => lines(tile.threadColumns / 4, (n) => `{${code(i, n)}}`));
-}
-
 /**
- * From dots and dP to P and dS, one quad. `query`, `key`, `reference`, `share` (1 / sum), `delta` and, with
+ * From dots and dP to P and dS, one quad. `hidden`, `query`, `key`, `reference`, `share` (1 / sum), `delta` and, with
  * dropout, `keep` are in scope.
  */
 export function gradientOfQuad(
@@ -189,35 +194,76 @@ export function gradientOfQuad(
   d: string,
   gradientOf: GradientOf,
 ): string {
-  const keep = variant.dropout ? ' * keep' : '';
-  const slope = variant.softcap && gradientOf === 'dots' ? ` * softcapSlope(${s})` : '';
-  const gradient = `${d} = p * (${d}${keep} - delta)${slope};`;
   return `
   var scores = scoresOf(head, ${s}, query, key);
   if (hidden) { scores = hideInvisible(head, scores, query, key); }
   ${hideDeadIn(variant, tile, 'scores = hideDead(head, scores, query, key);')}
-  let p = exp2(scores - reference) * share;
-  ${gradientOf === 'nothing' ? '' : gradient}
+  ${weighQuad(variant, 'scores', s, d, gradientOf)}`;
+}
+
+/** The same from scores, with what is hidden hidden, on; `${s}` holds the dots if there is a softcap. */
+function weighQuad(variant: AttentionVariant, scores: string, s: string, d: string, gradientOf: GradientOf): string {
+  const keep = variant.dropout ? ' * keep' : '';
+  const slope = variant.softcap && gradientOf === 'dots' ? ` * softcapSlope(${s})` : '';
+  return `let p = exp2(${scores} - reference) * share;
+  ${gradientOf === 'nothing' ? '' : `${d} = p * (${d}${keep} - delta)${slope};`}
   ${s} = p${gradientOf === 'scores' ? '' : keep};`;
 }
 
-function probabilitiesOfQueryRows(variant: AttentionVariant, tile: TileSizes, gradientOf: GradientOf): string {
+/** {@link gradientOfQuad} for all quads of an invocation; `place` declares what that needs but for `hidden`. */
+function gradientOfQuads(
+  variant: AttentionVariant,
+  tile: TileSizes,
+  gradientOf: GradientOf,
+  place: (i: number, n: number) => string,
+): string {
+  const eachQuad = (code: (s: string, d: string) => string) =>
+    lines(tile.threadRows, (i) =>
+      lines(tile.threadColumns / 4, (n) => `{${place(i, n)}\n${code(`s${i}_${n}`, `d${i}_${n}`)}}`),
+    );
+  if (variant.softcap) return eachQuad((s, d) => gradientOfQuad(variant, tile, s, d, gradientOf));
+  // One branch for all of them: after each score it would keep compilers from moving others ahead.
+  return `
+${eachQuad((s) => `${s} = scoresOf(head, ${s}, query, key);`)}
+if (hidden) {
+${eachQuad((s) => `${s} = hideInvisible(head, ${s}, query, key);`)}
+}
+${hideDeadIn(
+  variant,
+  tile,
+  eachQuad((s) => `${s} = hideDead(head, ${s}, query, key);`),
+)}
+${eachQuad((s, d) => weighQuad(variant, s, s, d, gradientOf))}`;
+}
+
+function probabilitiesOfQueryRows(
+  variant: AttentionVariant,
+  tile: TileSizes,
+  gradientOf: GradientOf,
+  rowOf: RowOf,
+): string {
   return `
 let hidden = hasHidden(head, i32(rowStart), i32(rowStart) + ${tile.rows}, i32(columnStart), i32(columnStart) + ${tile.columns});
-${eachQuad(
+${gradientOfQuads(
+  variant,
   tile,
+  gradientOf,
   (i, n) => `
-  let query = vec4i(i32(${firstRow(tile, i)}));
+  let query = vec4i(i32(${rowOf(i)}));
   let key = ${columnsOfQuad(tile, n)};
   let reference = rowStats${i}.x;
   let share = rowStats${i}.y;
   let delta = rowStats${i}.z;
-  ${variant.dropout ? `let keep = keepOf(head, u32(query.x), ${columnQuad(tile, n)});` : ''}
-  ${gradientOfQuad(variant, tile, `s${i}_${n}`, `d${i}_${n}`, gradientOf)}`,
+  ${variant.dropout ? `let keep = keepOf(head, u32(query.x), ${columnQuad(tile, n)});` : ''}`,
 )}`;
 }
 
-function probabilitiesOfKeyRows(variant: AttentionVariant, tile: TileSizes, gradientOf: GradientOf): string {
+function probabilitiesOfKeyRows(
+  variant: AttentionVariant,
+  tile: TileSizes,
+  gradientOf: GradientOf,
+  rowOf: RowOf,
+): string {
   const quads = tile.threadColumns / 4;
   const columnStats = lines(
     quads,
@@ -233,7 +279,7 @@ let delta${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.z`)});`,
       lines(
         4,
         (c) =>
-          `let keep${group}_${n}_${c} = keepOf(head, 4u * ${columnQuad(tile, n)} + ${c}u, (${firstRow(tile, 4 * group)}) / 4u);`,
+          `let keep${group}_${n}_${c} = keepOf(head, 4u * ${columnQuad(tile, n)} + ${c}u, (${rowOf(4 * group)}) / 4u);`,
       ),
     ),
   );
@@ -243,20 +289,21 @@ let delta${n} = vec4f(${range(4).map((c) => `stats${c}_${n}.z`)});`,
 let hidden = hasHidden(head, i32(columnStart), i32(columnStart) + ${tile.columns}, i32(rowStart), i32(rowStart) + ${tile.rows});
 ${columnStats}
 ${variant.dropout ? keepQuads : ''}
-${eachQuad(
+${gradientOfQuads(
+  variant,
   tile,
+  gradientOf,
   (i, n) => `
   let query = ${columnsOfQuad(tile, n)};
-  let key = vec4i(i32(${firstRow(tile, i)}));
+  let key = vec4i(i32(${rowOf(i)}));
   let reference = reference${n};
   let share = share${n};
   let delta = delta${n};
-  ${variant.dropout ? `let keep = ${keepOfRow(i, n)};` : ''}
-  ${gradientOfQuad(variant, tile, `s${i}_${n}`, `d${i}_${n}`, gradientOf)}`,
+  ${variant.dropout ? `let keep = ${keepOfRow(i, n)};` : ''}`,
 )}`;
 }
 
 /** Declares `rowStats${i}` of the invocation's query rows. Needs `head` and `rowStart`. */
-export function declareRowStats(tile: TileSizes): string {
-  return lines(tile.threadRows, (i) => `let rowStats${i} = statsOf(head, ${firstRow(tile, i)});`);
+export function declareRowStats(tile: TileSizes, rowOf: RowOf = (i) => rowInOrder(tile, i)): string {
+  return lines(tile.threadRows, (i) => `let rowStats${i} = statsOf(head, ${rowOf(i)});`);
 }

@@ -139,11 +139,18 @@ ${store(names)}`;
   return spread(threadGrid(tile).threads, items, tile.layout === 'packed' ? 4 : 0, body);
 }
 
+/** WGSL that moves a chunk in two steps. */
+export interface Ahead {
+  declare: string;
+  fetch: string;
+  store: string;
+}
+
 /**
  * Moves a whole chunk in two steps, so that the buffer can answer while the invocations do something else; in between,
  * each holds its items in variables that begin with `name`.
  */
-export function transferAhead(tile: TileSizes, {items, place, values, store}: Transfer, name: string) {
+export function transferAhead(tile: TileSizes, {items, place, values, store}: Transfer, name: string): Ahead {
   const {threads} = threadGrid(tile);
   const rounds = Math.ceil(items / threads);
   const held = (round: number) => values.map((_, c) => `${name}${round}_${c}`);

@@ -2,13 +2,13 @@ import {takeTrial} from '../../bench/tune/take_trial.js';
 import {readTrials, sizeNames, type TunedKernel, trialName} from '../../bench/tune/tile_trial.js';
 import {fewQueriesShapes} from '../../kernels/webgpu/few_queries_tiles.js';
 import {halfShapes} from '../../kernels/webgpu/half_tiles.js';
-import {groupShapes} from '../../kernels/webgpu/lane_group_tiles.js';
+import {outerTileTable} from '../../kernels/webgpu/outer_attention_tiles.js';
 import {denseProductTable, matMulTable, productTable, tileTable} from '../../kernels/webgpu/tile_sizes.js';
 
 const device = (subgroupMaxSize: number) => ({adapterInfo: {subgroupMaxSize}}) as unknown as GPUDevice;
 
 /** Everything that a trial may change. */
-const tables = {tileTable, productTable, matMulTable, denseProductTable, groupShapes, halfShapes, fewQueriesShapes};
+const tables = {tileTable, productTable, matMulTable, denseProductTable, outerTileTable, halfShapes, fewQueriesShapes};
 
 /** The tables after a trial on this device; they are as before when it returns. */
 function tablesAfter(trial: string, gpu: GPUDevice): typeof tables {
@@ -21,20 +21,13 @@ function tablesAfter(trial: string, gpu: GPUDevice): typeof tables {
 
 describe('sizes of kernels to be tried', () => {
   it('are read kernel by kernel, and named as they were written', () => {
-    const trials = readTrials('forward=64x64x4x4x4352,32x64x4x4x2304;groupForward=64x64x4x8x8x512');
+    const trials = readTrials('forward=64x64x4x4x4352,32x64x4x4x2304;outerForward=64x128x8x16x0');
     expect(trials.map(trialName)).toEqual([
       'forward 64x64x4x4x4352',
       'forward 32x64x4x4x2304',
-      'groupForward 64x64x4x8x8x512',
+      'outerForward 64x128x8x16x0',
     ]);
-    expect(trials[2].sizes).toEqual({
-      threads: 64,
-      threadsOfLargeGroups: 64,
-      mostQuadsPerLane: 4,
-      unrolled: 8,
-      unrolledOfLargeGroups: 8,
-      enoughWorkgroups: 512,
-    });
+    expect(trials[2].sizes).toEqual({rows: 64, columns: 128, threadColumns: 8, innerColumns: 16, loadsPastEnd: 0});
     expect(trialName(undefined)).toBe('');
   });
 

@@ -11,15 +11,23 @@ import {denseMatMulShader} from '../../kernels/webgpu/dense_mat_mul_wgsl.js';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
 import {fewQueriesShapes, planFewQueries} from '../../kernels/webgpu/few_queries_tiles.js';
 import {fewQueriesBytes} from '../../kernels/webgpu/few_queries_wgsl.js';
-import {chooseGroupTile, smallestSubgroup} from '../../kernels/webgpu/lane_group_tiles.js';
+import {
+  chooseOuterTile,
+  type OuterTileChoice,
+  outerTileChoice,
+  outerTileTable,
+  smallestSubgroup,
+} from '../../kernels/webgpu/outer_attention_tiles.js';
 import {
   chooseDenseProductTile,
   chooseMatMulPlan,
   denseProductTable,
   matMulTable,
   productTable,
+  productTile,
   tileTable,
 } from '../../kernels/webgpu/tile_sizes.js';
+import type {RowKernel, TiledWork} from '../../kernels/webgpu/tiled_work.js';
 import {
   BlockLayout,
   blockSparseMatMul,
@@ -38,6 +46,7 @@ import {
 import {denseMatMul} from '../../src/ops/dense_mat_mul.js';
 import {type AttentionCase, attentionCases, describeCase, everythingOnGpu} from '../attention_cases.js';
 import {makeInputs, oracleProblem, toTensor} from '../attention_inputs.js';
+import {expectNothingReadPastLengths} from '../attention_lengths.js';
 import {expectForwardRight, expectRight, expectWithin, worstError} from '../attention_results.js';
 import {describeOnBackends, onWebgpu, useFlashBackend} from '../backends.js';
 import {expectProductsRight} from '../block_diagonal_results.js';
@@ -57,13 +66,25 @@ const gpuCases: AttentionCase[] = [
   everythingOnGpu,
 ];
 
-/** As above, but that rows take the lanes of a group unevenly or blocks are smaller than a tile, and fewer queries than one. */
-const laneGroupCases: AttentionCase[] = [
+/** As above, but that heads do not fill a tile, blocks are smaller than one or lie in it, and fewer queries than one. */
+const outerCases: AttentionCase[] = [
   gpuCases[0],
   gpuCases[2],
   {...base, Sq: 19, Sk: 150, D: 80, Dv: 40, causal: true},
-  {...base, Sq: 150, Sk: 140, D: 64, Dv: 64, causal: true, layout: {blockSize: [32, 16], density: 0.4, perHead: true}},
+  {...base, Sq: 150, Sk: 140, D: 32, Dv: 32, causal: true, layout: {blockSize: [64, 64], density: 0.4, perHead: true}},
 ];
+
+/** Both operands of a chunk at once by other invocations, or each by all; with a load past the end, and without. */
+const smallOuterTiles: Record<string, OuterTileChoice> = {
+  '32 × 32': {
+    tile: {...productTile('packed', [32, 32], [8, 8], 4), innerColumns: 8, loadsPastEnd: true},
+    leastWorkgroups: 0,
+  },
+  '32 × 64': {
+    tile: {...productTile('packed', [32, 64], [8, 4], 8), innerColumns: 16, loadsPastEnd: false},
+    leastWorkgroups: 0,
+  },
+};
 
 /**
  * One row to a workgroup, and more chunks than are merged at once; more rows than a lane group has lanes, some of which see
@@ -104,14 +125,17 @@ function withLimits<T>(limits: Partial<Record<keyof GPUSupportedLimits, number>>
   return result;
 }
 
-/** With lane groups on devices whose SIMD groups have so many lanes. */
-async function withSmallestSubgroup(size: number, body: () => Promise<void>): Promise<void> {
-  const real = smallestSubgroup.size;
-  smallestSubgroup.size = size;
+/** With this tile of outer products in all attention kernels, on whatever device. */
+async function withOuterTiles(choice: OuterTileChoice, body: () => Promise<void>): Promise<void> {
+  const [real, size] = [{...outerTileTable}, smallestSubgroup.size];
+  const tiles = [{mostDepth: Infinity, choices: [choice]}];
+  Object.assign(outerTileTable, {forward: tiles, queryGradient: tiles, keyValueGradient: tiles});
+  smallestSubgroup.size = 0;
   try {
     await body();
   } finally {
-    smallestSubgroup.size = real;
+    Object.assign(outerTileTable, real);
+    smallestSubgroup.size = size;
   }
 }
 
@@ -497,100 +521,85 @@ describe('A plan for few queries', () => {
 });
 
 describeOnBackends(
-  'WebGPU attention of lane groups',
+  'WebGPU attention of outer products',
   () => {
     useFlashBackend();
 
-    // SIMD groups of four lanes, as those of a software GPU, hold the narrowest lane groups; wider ones need a GPU.
-    for (const attentionCase of FULL_GRID ? [...laneGroupCases, gpuCases[1], ...attentionCases] : laneGroupCases) {
-      it(`is right on the lanes that there are: ${describeCase(attentionCase)}`, () =>
-        withSmallestSubgroup(4, () => expectRight(attentionCase)));
+    // Tiles of GPUs, all unrolled, take software too long to compile.
+    for (const attentionCase of FULL_GRID ? [...outerCases, gpuCases[1], ...attentionCases] : outerCases) {
+      for (const [name, choice] of Object.entries(smallOuterTiles)) {
+        it(`is right in tiles of ${name}: ${describeCase(attentionCase)}`, () =>
+          withOuterTiles(choice, () => expectRight(attentionCase)));
+      }
     }
 
-    it('is for devices with wide SIMD groups', () => {
-      const variant = {
-        ...base,
-        depth: 64,
-        valueDepth: 64,
-        order: 'BHSD',
-        bias: false,
-        mask: false,
-        headTable: false,
-      } as const;
-      const work = {variant: {...variant, softcap: false, dropout: false}, rows: 4096, matrices: 32};
-      const device = (subgroupMinSize: number, features: string[]) => {
-        const limits = {maxComputeWorkgroupStorageSize: 16384};
-        return {adapterInfo: {subgroupMinSize}, features: new Set(features), limits} as unknown as GPUDevice;
+    it('reads nothing past the lengths', () =>
+      withOuterTiles(smallOuterTiles['32 × 32'], expectNothingReadPastLengths));
+
+    it('is right in a tile that GPUs get', () =>
+      withOuterTiles(outerTileChoice(64, 64, 4), () =>
+        expectForwardRight({...base, D: 64, Dv: 64, Sq: 70, Sk: 90, causal: true}),
+      ));
+
+    const device = (subgroupMinSize: number, changes: Partial<GPUSupportedLimits> = {}) => {
+      const limits = {
+        maxComputeWorkgroupStorageSize: 49152,
+        maxComputeInvocationsPerWorkgroup: 1024,
+        maxComputeWorkgroupSizeX: 1024,
+        ...changes,
       };
-      const choose = (gpu: GPUDevice) => chooseGroupTile(gpu, 'forward', work, () => 0);
-      expect(choose(device(32, []))).toBeUndefined();
-      expect(choose(device(16, ['subgroups']))).toBeUndefined();
-      expect(choose(device(32, ['subgroups']))).toEqual({lanes: 4, threads: 128, rows: 128, columns: 32, unrolled: 16});
+      return {adapterInfo: {subgroupMinSize}, limits} as unknown as GPUDevice;
+    };
+    const work = (depth: number, rows: number, changes: Partial<TiledWork> = {}): TiledWork => ({
+      variant: {depth, valueDepth: 16} as AttentionVariant,
+      rows,
+      matrices: 1,
+      ...changes,
+    });
+    const sidesOf = (gpu: GPUDevice, kernel: RowKernel, of: TiledWork) => {
+      const tile = chooseOuterTile(gpu, kernel, of, ({rows, columns}) => 128 * (rows + columns));
+      return tile && [tile.rows, tile.columns];
+    };
+
+    it('is for devices with wide SIMD groups, and heads whose sums fit into registers', () => {
+      expect(sidesOf(device(16), 'forward', work(64, 1e6))).toBeUndefined();
+      expect(sidesOf(device(32), 'forward', work(257, 1e6))).toBeUndefined();
+      expect([16, 64, 128, 256].map((depth) => sidesOf(device(32), 'forward', work(depth, 1e6)))).toEqual([
+        [128, 64],
+        [128, 64],
+        [64, 128],
+        [64, 128],
+      ]);
+      expect([16, 64, 128, 256].map((depth) => sidesOf(device(64), 'keyValueGradient', work(depth, 1e6)))).toEqual([
+        [128, 64],
+        [128, 128],
+        [64, 64],
+        [64, 128],
+      ]);
     });
 
-    it('take fewer columns at once where workgroups are small', () => {
-      const shapeOf = (depth: number, blockRows: number, {bytesOfColumn = 512, room = 49152} = {}) => {
-        const gpu = {
-          adapterInfo: {subgroupMinSize: 32},
-          features: new Set(['subgroups']),
-          limits: {maxComputeWorkgroupStorageSize: room},
-        } as unknown as GPUDevice;
-        const variant = {depth, valueDepth: depth} as AttentionVariant;
-        const work = {variant, rows: 1e6, matrices: 2, blockRows};
-        const tile = chooseGroupTile(gpu, 'forward', work, ({columns}) => columns * bytesOfColumn);
-        return tile && [tile.threads, tile.columns];
-      };
-      expect([128, 64, 32, 16].map((rows) => shapeOf(64, rows))).toEqual([
-        [128, 32],
-        [64, 16],
-        [32, 8],
-        [32, 8],
-      ]);
-      expect(shapeOf(128, 128, {bytesOfColumn: 1024})).toEqual([256, 32]);
-      expect(shapeOf(128, 128, {bytesOfColumn: 1024, room: 16384})).toEqual([256, 16]);
-      // What takes more is taken all the same while the device has room.
-      expect(shapeOf(64, 128, {bytesOfColumn: 1536})).toEqual([128, 8]);
-      expect(shapeOf(64, 32, {bytesOfColumn: 1024})).toEqual([32, 8]);
-      expect(shapeOf(64, 128, {bytesOfColumn: 8192})).toBeUndefined();
-    });
-
-    it('gives a lane no more of a row than its registers hold, and a small problem smaller workgroups', () => {
-      const of = (depth: number, rows: number) => {
-        const variant = {depth, valueDepth: 16} as AttentionVariant;
-        const gpu = {
-          adapterInfo: {subgroupMinSize: 32},
-          features: new Set(['subgroups']),
-          limits: {maxComputeWorkgroupStorageSize: 49152},
-        } as unknown as GPUDevice;
-        return (['forward', 'keyValueGradient'] as const).map((kernel) => {
-          const tile = chooseGroupTile(gpu, kernel, {variant, rows, matrices: 2}, () => 0);
-          return [tile?.lanes, tile?.threads];
-        });
-      };
-      expect(of(32, 1e6)).toEqual([
-        [4, 128],
-        [4, 128],
-      ]);
-      expect(of(64, 1e6)).toEqual([
-        [4, 128],
-        [8, 128],
-      ]);
-      expect(of(128, 1e6)).toEqual([
-        [8, 256],
-        [16, 128],
-      ]);
-      expect(of(256, 1e6)).toEqual([
-        [16, 256],
+    it('takes smaller tiles where there are few rows, small blocks or little room', () => {
+      expect(sidesOf(device(32), 'queryGradient', work(64, 128 * 96))).toEqual([128, 128]);
+      expect(sidesOf(device(32), 'queryGradient', work(64, 128 * 95))).toEqual([64, 64]);
+      expect(sidesOf(device(32), 'queryGradient', work(64, 1))).toEqual([64, 64]);
+      const blocks = [
+        [64, 64],
         [32, 128],
+        [8, 8],
+      ] as const;
+      const within = blocks.map(([rows, columns]) => work(64, 1e6, {block: {rows, columns}}));
+      expect(within.map((of) => sidesOf(device(32), 'queryGradient', of))).toEqual([
+        [64, 64],
+        [32, 32],
+        [32, 32],
       ]);
-      expect(of(64, 8192)).toEqual([
-        [8, 64],
-        [8, 128],
+      expect(sidesOf(device(32, {maxComputeWorkgroupStorageSize: 16384}), 'queryGradient', work(64, 1e6))).toEqual([
+        64, 64,
       ]);
-      expect(of(64, 100)).toEqual([
-        [8, 32],
-        [8, 32],
+      expect(sidesOf(device(32, {maxComputeInvocationsPerWorkgroup: 128}), 'queryGradient', work(64, 1e6))).toEqual([
+        64, 64,
       ]);
+      expect(sidesOf(device(32, {maxComputeWorkgroupStorageSize: 4096}), 'forward', work(64, 1e6))).toBeUndefined();
     });
   },
   onWebgpu,

@@ -5,6 +5,7 @@ import {dropoutBits} from '../../kernels/cpu/dropout.js';
 import {type FlashAttentionOptions, flashAttention, flashAttentionWithLse} from '../../src/index.js';
 import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
 import {makeInputs, oracleProblem, toTensor} from '../attention_inputs.js';
+import {expectNothingReadPastLengths} from '../attention_lengths.js';
 import {expectRight, expectWithin} from '../attention_results.js';
 import {describeOnBackends} from '../backends.js';
 
@@ -119,6 +120,8 @@ describeOnBackends('flashAttention', () => {
         .toBe(Math.floor(i / 16) === 3);
     });
   });
+
+  it('reads nothing past the lengths', expectNothingReadPastLengths);
 
   it('takes more heads than a GPU has workgroups in a row', async () => {
     const attentionCase = {B: 33_000, H: 2, Hk: 2, Sq: 1, Sk: 2, D: 2, Dv: 2};
