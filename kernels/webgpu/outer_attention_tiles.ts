@@ -10,10 +10,13 @@ export interface OuterTile extends ProductTile {
   loadsPastEnd: boolean;
 }
 
-/** A tile, and how many workgroups it must make: with fewer, parts of a large GPU have no work, and smaller tiles are faster. */
+/** A tile, and what it is for. Smaller ones are faster for less. */
 export interface OuterTileChoice {
   tile: OuterTile;
+  /** With fewer, parts of a large GPU have no work. */
   leastWorkgroups: number;
+  /** Where rows see fewer columns, too much of the tiles at the edge of what they see is hidden. */
+  leastSeen: number;
 }
 
 /** The tiles of heads of up to so many elements, largest first. */
@@ -29,6 +32,7 @@ const INNER = 16;
 
 interface Options {
   leastWorkgroups?: number;
+  leastSeen?: number;
   innerColumns?: number;
   loadsPastEnd?: boolean;
 }
@@ -37,14 +41,27 @@ export const outerTileChoice = (
   rows: number,
   columns: number,
   threadColumns: number,
-  {leastWorkgroups = 0, innerColumns = 16, loadsPastEnd = false}: Options = {},
+  {leastWorkgroups = 0, leastSeen = 0, innerColumns = 16, loadsPastEnd = false}: Options = {},
 ): OuterTileChoice => ({
   tile: {...productTile('packed', [rows, columns], [THREAD_ROWS, threadColumns], INNER), innerColumns, loadsPastEnd},
   leastWorkgroups,
+  leastSeen,
 });
 
 const withinSmallBlocks = outerTileChoice(32, 32, 4);
-const deepHeads: TilesOfDepth = {mostDepth: 256, choices: [outerTileChoice(64, 128, 4, {innerColumns: 32})]};
+const gradientsOfShallowHeads: TilesOfDepth = {
+  mostDepth: 32,
+  choices: [
+    outerTileChoice(128, 64, 8, {leastWorkgroups: 256, leastSeen: 384, loadsPastEnd: true}),
+    outerTileChoice(64, 64, 8, {leastWorkgroups: 512, loadsPastEnd: true}),
+    outerTileChoice(64, 64, 4),
+    withinSmallBlocks,
+  ],
+};
+const deepHeads: TilesOfDepth = {
+  mostDepth: 256,
+  choices: [outerTileChoice(64, 128, 4, {innerColumns: 32, loadsPastEnd: true})],
+};
 
 /**
  * The one place to tune. What an invocation holds takes most of its registers: 64 scores or 32 of each kind, and 64 sums or 32
@@ -55,7 +72,7 @@ export const outerTileTable: Record<RowKernel, TilesOfDepth[]> = {
     {
       mostDepth: 64,
       choices: [
-        outerTileChoice(128, 64, 8, {leastWorkgroups: 256, loadsPastEnd: true}),
+        outerTileChoice(128, 64, 8, {leastWorkgroups: 256, leastSeen: 384, loadsPastEnd: true}),
         outerTileChoice(64, 64, 8, {leastWorkgroups: 512}),
         outerTileChoice(64, 64, 4),
         withinSmallBlocks,
@@ -68,14 +85,11 @@ export const outerTileTable: Record<RowKernel, TilesOfDepth[]> = {
     deepHeads,
   ],
   queryGradient: [
-    {
-      mostDepth: 32,
-      choices: [outerTileChoice(128, 64, 8, {leastWorkgroups: 256}), outerTileChoice(64, 64, 4), withinSmallBlocks],
-    },
+    gradientsOfShallowHeads,
     {
       mostDepth: 64,
       choices: [
-        outerTileChoice(128, 128, 8, {leastWorkgroups: 96, innerColumns: 32}),
+        outerTileChoice(128, 128, 8, {leastWorkgroups: 96, leastSeen: 384, innerColumns: 32}),
         outerTileChoice(64, 64, 4),
         withinSmallBlocks,
       ],
@@ -83,7 +97,7 @@ export const outerTileTable: Record<RowKernel, TilesOfDepth[]> = {
     {
       mostDepth: 128,
       choices: [
-        outerTileChoice(128, 128, 8, {leastWorkgroups: 96, loadsPastEnd: true}),
+        outerTileChoice(128, 128, 8, {leastWorkgroups: 96, leastSeen: 384, loadsPastEnd: true}),
         outerTileChoice(64, 64, 4),
         withinSmallBlocks,
       ],
@@ -91,19 +105,16 @@ export const outerTileTable: Record<RowKernel, TilesOfDepth[]> = {
     deepHeads,
   ],
   keyValueGradient: [
-    {
-      mostDepth: 32,
-      choices: [outerTileChoice(128, 64, 8, {leastWorkgroups: 256}), outerTileChoice(64, 64, 4), withinSmallBlocks],
-    },
+    gradientsOfShallowHeads,
     {
       mostDepth: 64,
       choices: [
-        outerTileChoice(128, 128, 8, {leastWorkgroups: 96, innerColumns: 32}),
+        outerTileChoice(128, 128, 8, {leastWorkgroups: 96, leastSeen: 384, innerColumns: 32}),
         outerTileChoice(64, 64, 4, {loadsPastEnd: true}),
         withinSmallBlocks,
       ],
     },
-    {mostDepth: 128, choices: [outerTileChoice(64, 64, 4, {loadsPastEnd: true}), withinSmallBlocks]},
+    {mostDepth: 128, choices: [outerTileChoice(64, 64, 4), withinSmallBlocks]},
     deepHeads,
   ],
 };
@@ -126,13 +137,14 @@ export function chooseOuterTile(
 ): OuterTile | undefined {
   const subgroup: number = adapterInfo?.subgroupMinSize ?? 0;
   if (subgroup < smallestSubgroup.size) return undefined;
-  const {variant, block} = work;
+  const {variant, block, seen} = work;
   const depth = Math.max(variant.depth, variant.valueDepth);
   const hasRoom = ({tile}: OuterTileChoice) =>
     bytesOf(tile) <= limits.maxComputeWorkgroupStorageSize &&
     threadGrid(tile).threads <= Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX);
   const choices = outerTileTable[kernel].find(({mostDepth}) => depth <= mostDepth)?.choices.filter(hasRoom) ?? [];
-  const suits = ({tile, leastWorkgroups}: OuterTileChoice) =>
+  const suits = ({tile, leastWorkgroups, leastSeen}: OuterTileChoice) =>
+    (seen === undefined || seen >= leastSeen) &&
     (!block || (tile.rows <= block.rows && tile.columns <= block.columns)) &&
     workgroupsOf(work, tile.rows) >= leastWorkgroups;
   return (choices.find(suits) ?? choices.at(-1))?.tile;

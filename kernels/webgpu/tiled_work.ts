@@ -12,6 +12,8 @@ export interface TiledWork {
   /** Rows of each score matrix, and how many matrices there are. */
   rows: number;
   matrices: number;
+  /** Columns that a row sees, on average, where a window hides others. */
+  seen?: number;
   /** The sides of a layout's blocks. */
   block?: {rows: number; columns: number};
 }
@@ -19,16 +21,26 @@ export interface TiledWork {
 export function tiledWork(
   kernel: RowKernel,
   variant: AttentionVariant,
-  {layout}: FlashAttentionAttrs,
-  {batch, heads, keyHeads, queries, keys}: AttentionSizes,
+  attrs: FlashAttentionAttrs,
+  sizes: AttentionSizes,
 ): TiledWork {
-  const ofQueries = {variant, rows: queries, matrices: batch * heads};
-  const ofKeys = {variant, rows: keys, matrices: batch * keyHeads};
+  const {batch, heads, keyHeads, queries, keys} = sizes;
+  const {layout} = attrs;
+  const seen = keysSeen(attrs, sizes);
+  const ofQueries = {variant, rows: queries, matrices: batch * heads, seen};
+  const ofKeys = {variant, rows: keys, matrices: batch * keyHeads, seen: seen && (seen * queries) / keys};
   if (!layout) return kernel === 'keyValueGradient' ? ofKeys : ofQueries;
   const [blockQueries, blockKeys] = layout.blockSize;
   return kernel === 'keyValueGradient'
     ? {...ofKeys, block: {rows: blockKeys, columns: blockQueries}}
     : {...ofQueries, block: {rows: blockQueries, columns: blockKeys}};
+}
+
+/** Of a query, on average. A window that is open on one side begins or ends at the diagonal, or near it. */
+function keysSeen({left, right}: FlashAttentionAttrs, {queries, keys}: AttentionSizes): number | undefined {
+  if (left < 0 && right < 0) return undefined;
+  if (left < 0 || right < 0) return Math.max(keys - queries / 2, keys / 2);
+  return Math.min(left + right + 1, keys);
 }
 
 /** Of tiles with so many rows. */

@@ -15,7 +15,14 @@ const MATRICES_ABREAST = 16;
  * by side: where the first turns take longest, as they should under a causal mask, short ones are left for the end, when
  * parts of a GPU would otherwise wait for the last long ones.
  */
-function enterTurn(matrices: string): string {
+function enterTurn({layout}: AttentionVariant, matrices: string): string {
+  // Under a layout single rows may have many times the tiles of others: those of all matrices come first.
+  if (layout) {
+    return `
+  if (workgroup >= ${matrices} * params.rowTiles) { return; }
+  let matrix = workgroup % (${matrices});
+  let turn = workgroup / (${matrices});`;
+  }
   return `
   if (workgroup >= ${matrices} * params.rowTiles) { return; }
   let firstMatrix = workgroup / (${MATRICES_ABREAST}u * params.rowTiles) * ${MATRICES_ABREAST}u;
@@ -36,7 +43,7 @@ function declareBases(variant: AttentionVariant, operands: Operand[], batch: str
  */
 export function enterQueryRows(variant: AttentionVariant, {rows}: TileRows, operands: Operand[]): string {
   return `
-  ${enterTurn('params.batch * params.heads')}
+  ${enterTurn(variant, 'params.batch * params.heads')}
   // Under a causal mask the last queries see the most keys.
   let rowStart = (params.rowTiles - 1u - turn) * ${rows}u;
   let head = makeHead(matrix / params.heads, matrix % params.heads);
@@ -53,7 +60,7 @@ export function enterQueryRows(variant: AttentionVariant, {rows}: TileRows, oper
  */
 export function enterKeyRows(variant: AttentionVariant, {rows}: TileRows): string {
   return `
-  ${enterTurn('params.batch * params.keyHeads')}
+  ${enterTurn(variant, 'params.batch * params.keyHeads')}
   // Under a causal mask the first keys are seen by the most queries.
   let rowStart = turn * ${rows}u;
   let batch = matrix / params.keyHeads;

@@ -79,10 +79,12 @@ const smallOuterTiles: Record<string, OuterTileChoice> = {
   '32 × 32': {
     tile: {...productTile('packed', [32, 32], [8, 8], 4), innerColumns: 8, loadsPastEnd: true},
     leastWorkgroups: 0,
+    leastSeen: 0,
   },
   '32 × 64': {
     tile: {...productTile('packed', [32, 64], [8, 4], 8), innerColumns: 16, loadsPastEnd: false},
     leastWorkgroups: 0,
+    leastSeen: 0,
   },
 };
 
@@ -578,7 +580,9 @@ describeOnBackends(
       ]);
     });
 
-    it('takes smaller tiles where there are few rows, small blocks or little room', () => {
+    it('takes smaller tiles where there are few rows, narrow windows, small blocks or little room', () => {
+      expect(sidesOf(device(32), 'forward', work(64, 1e6, {seen: 384}))).toEqual([128, 64]);
+      expect(sidesOf(device(32), 'forward', work(64, 1e6, {seen: 383}))).toEqual([64, 64]);
       expect(sidesOf(device(32), 'queryGradient', work(64, 128 * 96))).toEqual([128, 128]);
       expect(sidesOf(device(32), 'queryGradient', work(64, 128 * 95))).toEqual([64, 64]);
       expect(sidesOf(device(32), 'queryGradient', work(64, 1))).toEqual([64, 64]);
