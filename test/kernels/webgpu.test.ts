@@ -84,11 +84,12 @@ const gpuProductCases: ProductCase[] = [
 ];
 
 /** Several workgroups, the last of which has fewer rows than it could take. */
-const gpuButterflyCases = [false, true].flatMap((isComplex): ButterflyCase[] => [
+const gpuButterflyCases = (isComplex: boolean): ButterflyCase[] => [
   {n: 16, inputSize: 13, outputSize: 27, leading: [37], stacks: 2, blocks: 2, conjugate: true, isComplex},
   {n: 16, inputSize: 27, outputSize: 13, leading: [37], stacks: 2, blocks: 2, transpose: true, isComplex},
   {n: 512, inputSize: 500, leading: [3], transpose: true, conjugate: true, increasingStride: false, isComplex},
-]);
+];
+const realAndComplex = [...gpuButterflyCases(false), ...gpuButterflyCases(true)];
 
 /** The device as the kernels see it, with other limits than it has. */
 function withLimits<T>(limits: Partial<Record<keyof GPUSupportedLimits, number>>, body: () => T): T {
@@ -611,7 +612,9 @@ describeOnBackends(
         expectButterflyRight({n: 64, inputSize: 60, leading: [40], increasingStride: false}),
       ));
 
-    for (const butterflyCase of gpuButterflyCases) {
+    // Real and complex kernels differ in how they load and multiply, which is the same in either leg.
+    const [real, ...complex] = [gpuButterflyCases(false)[0], ...gpuButterflyCases(true).slice(1)];
+    for (const butterflyCase of FULL_GRID ? realAndComplex : [real, ...complex]) {
       it(`are right where the device binds too few buffers to go there and back at once: ${JSON.stringify(butterflyCase)}`, () =>
         withLimits({maxStorageBuffersPerShaderStage: 5}, () => expectButterflyRight(butterflyCase)));
     }
@@ -655,7 +658,8 @@ describeOnBackends(
   () => {
     useFlashBackend();
 
-    for (const butterflyCase of gpuButterflyCases) {
+    // Real numbers need no more buffers than every device has: their kernels are those of other specs.
+    for (const butterflyCase of FULL_GRID ? realAndComplex : gpuButterflyCases(true)) {
       it(`are right: ${JSON.stringify(butterflyCase)}`, () => expectButterflyRight(butterflyCase));
     }
 
