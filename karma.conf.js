@@ -12,7 +12,7 @@ import {cpus} from 'node:os';
 import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {bundleSpecs} from './scripts/bundle_specs.js';
-import {browserFlags, findBrowser} from './scripts/find_browser.js';
+import {findBrowser, testFlags} from './scripts/find_browser.js';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const require = createRequire(import.meta.url);
@@ -78,7 +78,7 @@ export default async function configure(config) {
     reporters: ['dots', 'count'],
     browsers: Array(SHARES).fill('Headless'),
     customLaunchers: {
-      Headless: {base: 'ChromeHeadless', flags: process.env.GPU_FLAGS?.split(' ') ?? browserFlags},
+      Headless: {base: 'ChromeHeadless', flags: process.env.GPU_FLAGS?.split(' ') ?? testFlags},
     },
     client: {
       args: process.env.GREP ? ['--grep', process.env.GREP] : [],

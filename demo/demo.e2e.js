@@ -11,7 +11,7 @@ import {dirname, join} from 'node:path';
 import {fileURLToPath} from 'node:url';
 import {build} from 'esbuild';
 import {chromium} from 'playwright-core';
-import {browserFlags, findBrowser} from '../scripts/find_browser.js';
+import {findBrowser, testFlags} from '../scripts/find_browser.js';
 import {serveDemo} from '../scripts/serve_demo.js';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -85,7 +85,7 @@ async function runCases(all) {
   const chosen = Object.entries(all).filter(([name]) => name.includes(process.env.GREP ?? ''));
   assert.ok(chosen.length > 0, `no case contains '${process.env.GREP}'`);
   const {url, close} = await serveDemo();
-  const browser = await chromium.launch({executablePath: findBrowser(), args: browserFlags});
+  const browser = await chromium.launch({executablePath: findBrowser(), args: testFlags});
   let failures = 0;
   for (const [name, run] of chosen) {
     const begin = performance.now();

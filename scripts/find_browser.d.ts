@@ -1,2 +1,3 @@
 export declare const browserFlags: string[];
+export declare const testFlags: string[];
 export declare function findBrowser(): string;

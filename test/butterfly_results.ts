@@ -29,11 +29,11 @@ export const butterflyCases: ButterflyCase[] = [
   ...everyOption({n: 8, inputSize: 7, outputSize: 15}, [[2, 1]]),
   ...everyOption({n: 16, inputSize: 15, outputSize: 7}, [[1, 2]]),
   ...everyOption({n: 2, inputSize: 2}, [[1, 1]]),
-  ...everyOption({n: 64, inputSize: 64}, [[3, 3]]),
+  ...everyOption({n: 16, inputSize: 16}, [[3, 3]]),
   ...[false, true].flatMap((isComplex): ButterflyCase[] => [
     {n: 16, inputSize: 27, outputSize: 13, stacks: 2, blocks: 2, transpose: true, isComplex},
     {n: 16, inputSize: 13, outputSize: 27, stacks: 2, blocks: 2, conjugate: true, isComplex},
-    {n: 32, inputSize: 32, blocks: 3, transpose: true, conjugate: true, increasingStride: false, isComplex},
+    {n: 16, inputSize: 16, blocks: 3, transpose: true, conjugate: true, increasingStride: false, isComplex},
     {n: 8, inputSize: 5, leading: [2, 3], isComplex},
     {n: 8, inputSize: 5, leading: [], isComplex},
     {n: 512, inputSize: 512, leading: [9], isComplex},

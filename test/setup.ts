@@ -7,6 +7,7 @@ import '@tensorflow/tfjs-backend-webgl';
 import '@tensorflow/tfjs-backend-webgpu';
 import {setTestEnvs, type TestEnv} from '@tensorflow/tfjs-core/dist/jasmine_util';
 import './kept_devices.js';
+import './small_tiles.js';
 import '../src/index.js';
 
 declare const TEST_ENVIRONMENTS: string[];

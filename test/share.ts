@@ -1,7 +1,7 @@
 /**
  * Under karma several browsers run side by side, each its share of the specs, because compiling shaders keeps one thread
- * busy. Specs that run the same kernels share a browser, which then compiles these once: attention, about half of the
- * time, has one, and all else another.
+ * busy. Specs that run the same kernels share a browser, which then compiles these once: attention and what is made of it,
+ * about half of the time, has one, and all else another.
  */
 
 interface Share {
@@ -18,8 +18,10 @@ function dealtShare(): Share {
   return JSON.parse(request.responseText);
 }
 
+const HAS_ATTENTION = /attention|precision|onnxruntime|transformer|language model|loadGpt2|generate|KeyValueCache/i;
+
 function shareOf(name: string, shares: number): number {
-  return /attention/i.test(name) ? 0 : shares - 1;
+  return HAS_ATTENTION.test(name) ? 0 : shares - 1;
 }
 
 if ('__karma__' in globalThis) {
