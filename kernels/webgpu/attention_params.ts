@@ -2,6 +2,7 @@
 import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
 import {type AttentionSizes, broadcastStrides, dropoutThreshold} from '../attention_sizes.js';
 import type {AttentionVariant} from './attention_wgsl.js';
+import type {CutRows} from './long_rows.js';
 
 export function attentionVariant(
   inputs: FlashAttentionInputs,
@@ -29,7 +30,7 @@ export function attentionParams(
   inputs: FlashAttentionInputs,
   attrs: FlashAttentionAttrs,
   sizes: AttentionSizes,
-  tiles: {rowTiles: number; columnTiles: number},
+  tiles: {rowTiles: number; columnTiles: number; cut?: CutRows},
 ): ArrayBuffer {
   const params = new DataView(new ArrayBuffer(112));
   const limit = (keys: number) => (keys < 0 ? UNLIMITED : Math.min(keys, UNLIMITED));
@@ -61,5 +62,8 @@ export function attentionParams(
   uint(attrs.layout?.heads ?? 0);
   uint(attrs.layout?.rowBlocks ?? 0);
   uint(attrs.layout?.colBlocks ?? 0);
+  uint(tiles.cut?.turns ?? 0);
+  uint(tiles.cut?.slots ?? 0);
+  uint(tiles.cut?.rows ?? 0);
   return params.buffer;
 }

@@ -62,6 +62,10 @@ struct Params {
   layoutHeads: u32,
   layoutRows: u32,
   layoutColumns: u32,
+  // Where rows of tiles are cut into parts (long_rows.ts): what there is of each.
+  turns: u32,
+  slots: u32,
+  cutRows: u32,
 }
 
 const hiddenScore = ${HIDDEN};`;

@@ -17,8 +17,9 @@ import {
 import {hasHalfMatrices} from './half_support.js';
 import {chooseHalfTile, type HalfTile} from './half_tiles.js';
 import {type KeyValueOutputs, keyValueGradientShader} from './key_value_gradient_wgsl.js';
-import {liveTilesOf} from './live_tiles.js';
+import {cutLiveTilesOf, liveTilesOf} from './live_tiles.js';
 import type {TileArea} from './live_tiles_wgsl.js';
+import {partialQuads, partSumShader, quadsOfCutRow, SUM_THREADS} from './long_rows_wgsl.js';
 import {chooseOuterTile, type OuterTile} from './outer_attention_tiles.js';
 import {outerGradientBytes, outerKeyValueGradientShader, outerQueryGradientShader} from './outer_gradients_wgsl.js';
 import {queryGradientShader} from './query_gradient_wgsl.js';
@@ -111,10 +112,11 @@ function queryGradientOn({backend, variant, attrs, sizes, halfTiles}: Backward) 
 
 function makeDkDv(backward: Backward): [TensorInfo, TensorInfo] {
   const {backend, inputs, attrs, sizes, variant, stats} = backward;
-  const {tile, makeShader} = keyValueGradientOn(backward);
-  const rowTiles = Math.ceil(sizes.keys / tile.rows);
   const dk = backend.makeTensorInfo(inputs.k.shape, 'float32');
   const dv = backend.makeTensorInfo(inputs.v.shape, 'float32');
+  if (makeDkDvInParts(backward, dk, dv)) return [dk, dv];
+  const {tile, makeShader} = keyValueGradientOn(backward);
+  const rowTiles = Math.ceil(sizes.keys / tile.rows);
   for (const outputs of keyValuePasses(backend.device, variant)) {
     dispatch(backend, {
       key: `attention dK dV ${JSON.stringify(outputs)} ${variantKey(variant)} ${JSON.stringify(tile)}`,
@@ -125,6 +127,41 @@ function makeDkDv(backward: Backward): [TensorInfo, TensorInfo] {
     });
   }
   return [dk, dv];
+}
+
+/** Makes dK and dV in the parts of long rows of tiles, where a layout has such rows; false where it has none. */
+function makeDkDvInParts(backward: Backward, dk: TensorInfo, dv: TensorInfo): boolean {
+  const {backend, inputs, attrs, sizes, variant, stats, halfTiles} = backward;
+  if (halfTiles || keyValueBuffers(variant) + 1 > backend.device.limits.maxStorageBuffersPerShaderStage) return false;
+  const tile = outerTileOf(backend, 'keyValueGradient', variant, attrs, sizes);
+  const long = tile && cutLiveTilesOf(backend, attrs, sizes, 'keys', tile);
+  if (!long) return false;
+  const {cut, liveTiles} = long;
+  const matrices = sizes.batch * sizes.keyHeads;
+  const shape = [matrices, cut.slots, tile.rows, 4 * partialQuads(variant)];
+  assertBufferFits(backend.device, 'flashAttention', 'what parts of long rows of a layout have', shape);
+  const partial = backend.makeTensorInfo(shape, 'float32');
+  const uniforms = attentionParams(inputs, attrs, sizes, {
+    rowTiles: Math.ceil(sizes.keys / tile.rows),
+    columnTiles: 0,
+    cut,
+  });
+  dispatch(backend, {
+    key: `attention dK dV in parts ${variantKey(variant)} ${JSON.stringify(tile)}`,
+    makeShader: () => outerKeyValueGradientShader(variant, tile, {dk: true, dv: true}, true),
+    tensors: {...inputs, stats, liveTiles, dk, dv, partial},
+    uniforms,
+    workgroups: matrices * cut.turns,
+  });
+  dispatch(backend, {
+    key: `attention dK dV sums of parts ${variantKey(variant)} ${JSON.stringify(tile)}`,
+    makeShader: () => partSumShader(variant, tile),
+    tensors: {liveTiles, partial, dk, dv},
+    uniforms,
+    workgroups: Math.ceil((matrices * cut.rows * quadsOfCutRow(variant, tile)) / SUM_THREADS),
+  });
+  backend.disposeData(partial.dataId);
+  return true;
 }
 
 /** The same for dK and dV; float16 needs both at once. */
@@ -142,9 +179,13 @@ function keyValueGradientOn({backend, variant, attrs, sizes, halfTiles}: Backwar
 }
 
 /** q, k, v, dOutput, stats, dk and dv leave room for one more in the default 8 buffers: bias, mask or a layout. */
+function keyValueBuffers(variant: AttentionVariant): number {
+  return 7 + Number(variant.bias) + Number(variant.mask) + Number(variant.layout !== undefined);
+}
+
+/** Both gradients at once, where the device binds so many buffers. */
 function keyValuePasses(device: GPUDevice, variant: AttentionVariant): KeyValueOutputs[] {
-  const buffers = 7 + Number(variant.bias) + Number(variant.mask) + Number(variant.layout !== undefined);
-  if (buffers <= device.limits.maxStorageBuffersPerShaderStage) return [{dk: true, dv: true}];
+  if (keyValueBuffers(variant) <= device.limits.maxStorageBuffersPerShaderStage) return [{dk: true, dv: true}];
   return [
     {dk: true, dv: false},
     {dk: false, dv: true},

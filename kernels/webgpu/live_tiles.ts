@@ -4,24 +4,51 @@ import {type KernelFunc, sum, type Tensor, type TensorInfo, tidy, where} from '@
 import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
 import type {AttentionSizes} from '../attention_sizes.js';
 import {asTensor} from '../fallback/as_tensor.js';
-import {liveTilesTable} from '../layout_tables.js';
+import {liveTilesTable, type ScoreTiles} from '../layout_tables.js';
 import type {TileArea} from './live_tiles_wgsl.js';
+import {type CutRows, cutRowsOf} from './long_rows.js';
+
+type RowsAre = ScoreTiles['rowsAre'];
+
+function scoreTiles({queries, keys}: AttentionSizes, rowsAre: RowsAre, {rows, columns}: TileArea): ScoreTiles {
+  const [down, across] = rowsAre === 'queries' ? [queries, keys] : [keys, queries];
+  return {rowsAre, rows, columns, rowTiles: Math.ceil(down / rows), columnTiles: Math.ceil(across / columns)};
+}
 
 /** The live tiles of a kernel with this tile; undefined where the call has no layout. */
 export function liveTilesOf(
   backend: WebGPUBackend,
   {layout}: FlashAttentionAttrs,
-  {queries, keys}: AttentionSizes,
-  rowsAre: 'queries' | 'keys',
-  {rows, columns}: TileArea,
+  sizes: AttentionSizes,
+  rowsAre: RowsAre,
+  area: TileArea,
 ): TensorInfo | undefined {
   if (!layout) return undefined;
-  const [down, across] = rowsAre === 'queries' ? [queries, keys] : [keys, queries];
-  const tiles = {rowsAre, rows, columns, rowTiles: Math.ceil(down / rows), columnTiles: Math.ceil(across / columns)};
+  const tiles = scoreTiles(sizes, rowsAre, area);
   return layout.indexBuffer(backend, `live tiles ${JSON.stringify(tiles)}`, () => {
     const values = liveTilesTable(layout, tiles);
     return {shape: [values.length], values};
   });
+}
+
+/** The same where single rows are so long that they are cut, with the table of that; undefined where none is. */
+export function cutLiveTilesOf(
+  backend: WebGPUBackend,
+  {layout}: FlashAttentionAttrs,
+  sizes: AttentionSizes,
+  rowsAre: RowsAre,
+  area: TileArea,
+): {cut: CutRows; liveTiles: TensorInfo} | undefined {
+  if (!layout) return undefined;
+  const tiles = scoreTiles(sizes, rowsAre, area);
+  const name = JSON.stringify(tiles);
+  const cut = cutRowsOf(layout, name, tiles.rowTiles, () => liveTilesTable(layout, tiles));
+  if (!cut) return undefined;
+  const liveTiles = layout.indexBuffer(backend, `live tiles ${name} cut into ${cut.turns}`, () => {
+    const values = Int32Array.from([...liveTilesTable(layout, tiles), ...cut.table]);
+    return {shape: [values.length], values};
+  });
+  return {cut, liveTiles};
 }
 
 /** The score that a hidden key gets through the bias; below HIDDEN_BELOW. */

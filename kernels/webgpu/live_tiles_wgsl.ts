@@ -64,7 +64,7 @@ fn hasLiveBlock(head: Head, query: i32, queryEnd: i32, key: i32, keyEnd: i32) ->
 
 /**
  * A loop over the tiles that the rows from `rowStart` have with the columns [first, end): `columnStart` names the
- * variable with a tile's first column. Needs `head`.
+ * variable with a tile's first column. Needs `head`, and `part` and `parts` where rows are cut (long_rows.ts).
  */
 export function overColumnTiles(
   {layout}: AttentionVariant,
@@ -73,6 +73,7 @@ export function overColumnTiles(
   columnStart: string,
   [first, end]: [string, string],
   body: string,
+  isCut = false,
 ): string {
   if (!layout) {
     return `
@@ -80,10 +81,17 @@ export function overColumnTiles(
     ${body}
   }`;
   }
+  const whole = `let firstOfPart = u32(liveTiles[list]);
+    let endOfPart = u32(liveTiles[list + 1u]);`;
+  const ownPart = `let firstOfList = u32(liveTiles[list]);
+    let count = u32(liveTiles[list + 1u]) - firstOfList;
+    let firstOfPart = firstOfList + count * part / parts;
+    let endOfPart = firstOfList + count * (part + 1u) / parts;`;
   return `
   {
     ${declareList(tile, rowStart)}
-    for (var at = u32(liveTiles[list]); at < u32(liveTiles[list + 1u]); at++) {
+    ${isCut ? ownPart : whole}
+    for (var at = firstOfPart; at < endOfPart; at++) {
       let entry = u32(liveTiles[firstEntry + at]);
       let ${columnStart} = entry / 2u * ${tile.columns}u;
       let hasDead = entry % 2u == 1u;

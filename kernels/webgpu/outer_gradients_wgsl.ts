@@ -15,6 +15,7 @@ import {
 } from './attention_wgsl.js';
 import type {KeyValueOutputs} from './key_value_gradient_wgsl.js';
 import {overColumnTiles} from './live_tiles_wgsl.js';
+import {partialBinding, storePart, turnsFunction} from './long_rows_wgsl.js';
 import type {OuterTile} from './outer_attention_tiles.js';
 import {
   addWeighted,
@@ -34,7 +35,7 @@ import {
   gradientOfTile,
   type RowsAre,
 } from './score_gradient_wgsl.js';
-import {entryPoint, type Shader} from './shader.js';
+import {type Binding, entryPoint, type Shader} from './shader.js';
 import {threadGrid} from './tile_sizes.js';
 import {declareAccumulators} from './tile_wgsl.js';
 import {enterKeyRows, enterMember, enterQueryRows} from './turns_wgsl.js';
@@ -92,11 +93,10 @@ ${written.map((name) => storeFunction(variant, name)).join('')}`,
         {base, limit, row: rowOf},
         (i, n) => `${factor}${name}${i}_${n}`,
       ),
-    shader: (body: string) =>
-      attentionShader(
-        [...gradientInputs(variant, read), ...written.map((name) => operandBinding(variant, name, 'read_write'))],
-        body,
-      ),
+    shader: (body: string, more: Binding[] = []) => {
+      const outputs = written.map((name) => operandBinding(variant, name, 'read_write'));
+      return attentionShader([...gradientInputs(variant, read), ...outputs, ...more], body);
+    },
   };
 }
 
@@ -128,20 +128,27 @@ ${entryPoint(
 )}`);
 }
 
+/** @param isCut whether rows of tiles are cut into parts (long_rows.ts); then both outputs are wanted */
 export function outerKeyValueGradientShader(
   variant: AttentionVariant,
   tile: OuterTile,
   outputs: KeyValueOutputs,
+  isCut = false,
 ): Shader {
   const written = (['dk', 'dv'] as const).filter((name) => outputs[name]);
   const read: Operand[] = outputs.dk ? ['q', 'k', 'v', 'dOutput'] : ['q', 'k', 'dOutput'];
   const parts = gradientParts(variant, tile, read, written);
-  return parts.shader(`
+  const store = `
+  ${outputs.dk ? parts.store('dk', 'kBase', 'params.keys', 'params.scale * ') : ''}
+  ${outputs.dv ? parts.store('dv', 'vBase', 'params.keys', '') : ''}`;
+  return parts.shader(
+    `
 ${parts.declarations}
+${isCut ? turnsFunction : ''}
 ${entryPoint(
   parts.threads,
   `
-  ${enterKeyRows(variant, tile)}
+  ${enterKeyRows(variant, tile, isCut)}
   ${enterOuterTile(tile)}
   ${parts.declareSums}
 
@@ -158,10 +165,12 @@ ${entryPoint(
       ${parts.gradientOfScores('keys', outputs.dk ? 'dots' : 'nothing', ['k', 'q'], ['v', 'dOutput'])}
       ${outputs.dv ? addWeighted(tile, 'dv', 's', parts.operand('dOutput'), 'columnStart') : ''}
       ${outputs.dk ? addWeighted(tile, 'dk', 'd', parts.operand('q'), 'columnStart') : ''}`,
+      isCut,
     )}
   }
 
-  ${outputs.dk ? parts.store('dk', 'kBase', 'params.keys', 'params.scale * ') : ''}
-  ${outputs.dv ? parts.store('dv', 'vBase', 'params.keys', '') : ''}`,
-)}`);
+  ${isCut ? `if (parts == 1u) {\n${store}\n} else {\n${storePart(variant, tile)}\n}` : store}`,
+)}`,
+    isCut ? [partialBinding('read_write')] : [],
+  );
 }

@@ -54,13 +54,26 @@ export function enterQueryRows(variant: AttentionVariant, {rows}: TileRows, oper
   let seen = visibleKeys(head, i32(rowStart), i32(rowStart) + ${rows - 1});`;
 }
 
+/** The same from the table of rows that are cut into parts (long_rows.ts): besides, `part`, `parts` and `slot`. */
+function enterTurnOfTable(matrices: string): string {
+  return `
+  if (workgroup >= ${matrices} * params.turns) { return; }
+  let matrix = workgroup % (${matrices});
+  let entry = firstTurn() + 4u * (workgroup / (${matrices}));
+  let turn = u32(liveTiles[entry]);
+  let part = u32(liveTiles[entry + 1u]);
+  let parts = u32(liveTiles[entry + 2u]);
+  let slot = u32(liveTiles[entry + 3u]);`;
+}
+
 /**
  * Where rows are keys: declares `rowStart`, `batch`, `keyHead`, `groupSize`, the heads that share these keys, bases of k and
- * v, and `keyLimit`.
+ * v, and `keyLimit`; where rows are cut, also what {@link enterTurnOfTable} does.
  */
-export function enterKeyRows(variant: AttentionVariant, {rows}: TileRows): string {
+export function enterKeyRows(variant: AttentionVariant, {rows}: TileRows, isCut = false): string {
+  const matrices = 'params.batch * params.keyHeads';
   return `
-  ${enterTurn(variant, 'params.batch * params.keyHeads')}
+  ${isCut ? enterTurnOfTable(matrices) : enterTurn(variant, matrices)}
   // Under a causal mask the first keys are seen by the most queries.
   let rowStart = turn * ${rows}u;
   let batch = matrix / params.keyHeads;

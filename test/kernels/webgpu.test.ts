@@ -11,6 +11,7 @@ import {denseMatMulShader} from '../../kernels/webgpu/dense_mat_mul_wgsl.js';
 import {workgroupGrid} from '../../kernels/webgpu/dispatch.js';
 import {fewQueriesShapes, planFewQueries} from '../../kernels/webgpu/few_queries_tiles.js';
 import {fewQueriesBytes} from '../../kernels/webgpu/few_queries_wgsl.js';
+import {type CutRows, cutRows, mostInOnePart} from '../../kernels/webgpu/long_rows.js';
 import {
   chooseOuterTile,
   type OuterTileChoice,
@@ -74,6 +75,21 @@ const outerCases: AttentionCase[] = [
   {...base, Sq: 19, Sk: 150, D: 80, Dv: 40, causal: true},
   {...base, Sq: 150, Sk: 140, D: 32, Dv: 32, causal: true, layout: {blockSize: [64, 64], density: 0.4, perHead: true}},
 ];
+
+/** Heads that share keys and have other patterns, heads that do not fill a tile. */
+const partsCase: AttentionCase = {
+  ...base,
+  B: 2,
+  H: 4,
+  Hk: 2,
+  Sq: 150,
+  Sk: 70,
+  D: 20,
+  Dv: 12,
+  order: 'BSHD',
+  queryLengths: [150, 99],
+  layout: {blockSize: [16, 8], density: 0.4, perHead: true},
+};
 
 /** Both operands of a chunk at once by other invocations, or each by all; with a load past the end, and without. */
 const smallOuterTiles: Record<string, OuterTileChoice> = {
@@ -545,6 +561,34 @@ describeOnBackends(
 
     it('reads nothing past the lengths', () =>
       withOuterTiles(smallOuterTiles['32 × 32'], expectNothingReadPastLengths));
+
+    it('is right where rows of a layout are cut into parts', async () => {
+      const real = {...mostInOnePart};
+      Object.assign(mostInOnePart, {tiles: 1, averages: 0});
+      try {
+        const sums = spyOn(GPUDevice.prototype, 'createShaderModule').and.callThrough();
+        await withOuterTiles(smallOuterTiles['32 × 32'], () => expectRight(partsCase));
+        expect(sums.calls.allArgs().filter(([{code}]) => /partial: array<vec4f>/.test(code)).length).toBe(2);
+      } finally {
+        Object.assign(mostInOnePart, real);
+      }
+    });
+
+    it('cuts rows that are far longer than others, longest parts first', () => {
+      expect(cutRows([3, 20, 4, 16])).toBeUndefined();
+      const cut = cutRows([40, 3, 5, 2, 17, 4, 1, 3, 2, 3]) as CutRows;
+      expect([cut.turns, cut.slots, cut.rows]).toEqual([13, 5, 2]);
+      const turns = [
+        [0, 0, 3, 0],
+        [0, 1, 3, 1],
+        [0, 2, 3, 2],
+        [4, 0, 2, 3],
+        [4, 1, 2, 4],
+        [2, 0, 1, 0],
+      ];
+      expect(Array.from(cut.table.subarray(0, 24))).toEqual(turns.flat());
+      expect(Array.from(cut.table.subarray(4 * cut.turns))).toEqual([0, 0, 3, 4, 3, 2]);
+    });
 
     it('is right in a tile that GPUs get', () =>
       withOuterTiles(outerTileChoice(64, 64, 4), () =>
