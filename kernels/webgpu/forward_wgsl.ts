@@ -160,11 +160,32 @@ ${entryPoint(
   // Each invocation summed its own columns; a row's sum is over all of them.
   ${lines(tile.threadRows, (i) => `reduction[${reductionSlot(i)} + threadColumn] = sum${i};`)}
   workgroupBarrier();
-  let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
   ${lines(
     tile.threadRows,
     (i) => `sum${i} = 0.0;
-  ${overReductionSlots(i, (slot) => `sum${i} += ${slot};`)}
+  ${overReductionSlots(i, (slot) => `sum${i} += ${slot};`)}`,
+  )}
+  ${storeRowsOfOutput(variant, tile, quadsPerThread, queryOf)}`,
+)}`;
+
+  return attentionShader([...forwardInputs(variant), ...liveTilesBinding(variant), ...forwardOutputs(variant)], body);
+}
+
+/**
+ * Stores the output rows `o…` over their sums, and the statistics of rows. Needs `head`, `queryLimit`, `threadColumn` and, of
+ * all columns, `maximum…` and `sum…`.
+ */
+export function storeRowsOfOutput(
+  variant: AttentionVariant,
+  tile: TileSizes,
+  quadsPerThread: number,
+  queryOf: (i: number) => string,
+): string {
+  return `
+  let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
+  ${lines(
+    tile.threadRows,
+    (i) => `
   let visible${i} = sawSomething(sum${i}) & (${queryOf(i)} < queryLimit);
   let factor${i} = select(0.0, 1.0 / sum${i}, visible${i});`,
   )}
@@ -174,6 +195,7 @@ ${entryPoint(
     tile,
     quadsPerThread,
     {base: 'oBase', limit: 'params.queries', row: queryOf},
+    // Not 0 · o, which may be NaN.
     (i, n) => `select(vec4f(), o${i}_${n} * factor${i}, visible${i})`,
   )}
   if (threadColumn == 0u) {
@@ -183,8 +205,5 @@ ${entryPoint(
       softmaxStats[head.index * params.queries + ${queryOf(i)}] = statsOfRow(maximum${i}, sum${i}, visible${i});
     }`,
     )}
-  }`,
-)}`;
-
-  return attentionShader([...forwardInputs(variant), ...liveTilesBinding(variant), ...forwardOutputs(variant)], body);
+  }`;
 }

@@ -49,9 +49,8 @@ export function tileMemoryBytes(tile: OuterTile, sumDepths: number[]): number {
   return 16 * (left + right);
 }
 
-/** An operand of one head, and how many of its rows there are. */
+/** An operand of one head: its rows, and those without conditions, where whole vectors are loaded. */
 export interface HeadOperand {
-  operand: Operand;
   depth: number;
   source: Source;
   inside?: Source;
@@ -64,7 +63,7 @@ export interface HeadOperand {
 export function headOperand(variant: AttentionVariant, operand: Operand, depth: number, limit: string): HeadOperand {
   const base = `${operand}Base`;
   const inside = isVectorized(variant, operand) ? insideSource(operand, base, limit) : undefined;
-  return {operand, depth, source: operandSource(operand, base, limit), inside};
+  return {depth, source: operandSource(operand, base, limit), inside};
 }
 
 /** The operand's rows in chunks of so many elements, which may reach past the depth. */

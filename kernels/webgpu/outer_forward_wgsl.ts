@@ -9,15 +9,14 @@ import {
   FLOOR,
   forwardInputs,
   forwardOutputs,
-  headBase,
   headFunctions,
   loadFunction,
   loadInsideFunction,
   scoreFunctions,
   softmaxFunctions,
-  storeAccumulator,
   storeFunction,
 } from './attention_wgsl.js';
+import {storeRowsOfOutput} from './forward_wgsl.js';
 import {hideDeadIn, layoutFunctions, liveTilesBinding, overColumnTiles} from './live_tiles_wgsl.js';
 import type {OuterTile} from './outer_attention_tiles.js';
 import {
@@ -113,28 +112,7 @@ ${entryPoint(
   )}
 
   ${overRows(tile, 'sum', (a, b) => `${a} + ${b}`)}
-  let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
-  ${eachRow(
-    (i) => `
-  let visible${i} = sawSomething(sum${i}) & (${queryOf(i)} < queryLimit);
-  let factor${i} = select(0.0, 1.0 / sum${i}, visible${i});`,
-  )}
-  ${storeAccumulator(
-    variant,
-    'output',
-    tile,
-    sumQuads,
-    {base: 'oBase', limit: 'params.queries', row: queryOf},
-    // Not 0 · o, which may be NaN.
-    (i, n) => `select(vec4f(), o${i}_${n} * factor${i}, visible${i})`,
-  )}
-  if (threadColumn == 0u) {
-    ${eachRow(
-      (i) => `if (${queryOf(i)} < params.queries) {
-      softmaxStats[head.index * params.queries + ${queryOf(i)}] = statsOfRow(maximum${i}, sum${i}, visible${i});
-    }`,
-    )}
-  }`,
+  ${storeRowsOfOutput(variant, tile, sumQuads, queryOf)}`,
 )}`;
 
   return attentionShader([...forwardInputs(variant), ...liveTilesBinding(variant), ...forwardOutputs(variant)], body);

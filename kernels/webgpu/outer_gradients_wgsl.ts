@@ -47,7 +47,6 @@ export function outerGradientBytes({depth, valueDepth}: AttentionVariant, tile: 
 
 /** What a kernel for gradients is made of, beside its loops. */
 function gradientParts(variant: AttentionVariant, tile: OuterTile, read: Operand[], written: ('dq' | 'dk' | 'dv')[]) {
-  const {threadsAcross} = threadGrid(tile);
   const limitOf = (operand: Operand) => (operand === 'k' || operand === 'v' ? 'keyLimit' : 'queryLimit');
   const operand = (name: Operand): HeadOperand =>
     headOperand(variant, name, operandDepth(variant, name), limitOf(name));
@@ -56,7 +55,6 @@ function gradientParts(variant: AttentionVariant, tile: OuterTile, read: Operand
   const declareScores = (name: string) => declareAccumulators(tile, name, tile.threadColumns / 4);
   return {
     threads: threadGrid(tile).threads,
-    threadsAcross,
     operand,
     rowOf,
     declarations: `

@@ -68,13 +68,22 @@ const gpuCases: AttentionCase[] = [
   everythingOnGpu,
 ];
 
-/** As above, but that heads do not fill a tile, blocks are smaller than one or lie in it, and fewer queries than one. */
-const outerCases: AttentionCase[] = [
-  gpuCases[0],
-  gpuCases[2],
-  {...base, Sq: 19, Sk: 150, D: 80, Dv: 40, causal: true},
-  {...base, Sq: 150, Sk: 140, D: 32, Dv: 32, causal: true, layout: {blockSize: [64, 64], density: 0.4, perHead: true}},
-];
+/** By tile ({@link smallOuterTiles}): blocks smaller than it and everything at once, heads that do not fill it, blocks around it. */
+const outerCases: Record<string, AttentionCase[]> = {
+  '32 × 64': [gpuCases[0], gpuCases[2]],
+  '32 × 32': [
+    {...base, Sq: 19, Sk: 150, D: 80, Dv: 40, causal: true},
+    {
+      ...base,
+      Sq: 150,
+      Sk: 140,
+      D: 32,
+      Dv: 32,
+      causal: true,
+      layout: {blockSize: [64, 64], density: 0.4, perHead: true},
+    },
+  ],
+};
 
 /** Heads that share keys and have other patterns, heads that do not fill a tile. */
 const partsCase: AttentionCase = {
@@ -552,8 +561,9 @@ describeOnBackends(
     useFlashBackend();
 
     // Tiles of GPUs, all unrolled, take software too long to compile.
-    for (const attentionCase of FULL_GRID ? [...outerCases, gpuCases[1], ...attentionCases] : outerCases) {
-      for (const [name, choice] of Object.entries(smallOuterTiles)) {
+    for (const [name, choice] of Object.entries(smallOuterTiles)) {
+      const all = [...Object.values(outerCases).flat(), gpuCases[1], ...attentionCases];
+      for (const attentionCase of FULL_GRID ? all : outerCases[name]) {
         it(`is right in tiles of ${name}: ${describeCase(attentionCase)}`, () =>
           withOuterTiles(choice, () => expectRight(attentionCase)));
       }
