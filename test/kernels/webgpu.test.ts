@@ -14,11 +14,15 @@ import {fewQueriesBytes} from '../../kernels/webgpu/few_queries_wgsl.js';
 import {type CutRows, cutRows, mostInOnePart} from '../../kernels/webgpu/long_rows.js';
 import {
   chooseOuterTile,
+  type OuterTile,
   type OuterTileChoice,
   outerTileChoice,
   outerTileTable,
   smallestSubgroup,
 } from '../../kernels/webgpu/outer_attention_tiles.js';
+import {outerForwardShader} from '../../kernels/webgpu/outer_forward_wgsl.js';
+import {outerKeyValueGradientShader, outerQueryGradientShader} from '../../kernels/webgpu/outer_gradients_wgsl.js';
+import type {Shader} from '../../kernels/webgpu/shader.js';
 import {
   chooseDenseProductTile,
   chooseMatMulPlan,
@@ -598,6 +602,34 @@ describeOnBackends(
       ];
       expect(Array.from(cut.table.subarray(0, 24))).toEqual(turns.flat());
       expect(Array.from(cut.table.subarray(4 * cut.turns))).toEqual([0, 0, 3, 4, 3, 2]);
+    });
+
+    it('has tiles that make valid shaders, and deal whole columns', async () => {
+      const {device} = tf.backend() as WebGPUBackend;
+      const makers: Record<RowKernel, (variant: AttentionVariant, tile: OuterTile) => Shader> = {
+        forward: outerForwardShader,
+        queryGradient: outerQueryGradientShader,
+        keyValueGradient: (variant, tile) => outerKeyValueGradientShader(variant, tile, {dk: true, dv: true}, true),
+      };
+      for (const [kernel, ofDepths] of Object.entries(outerTileTable)) {
+        for (const {mostDepth: depth, choices} of ofDepths) {
+          for (const {tile} of choices) {
+            const name = `${kernel} of ${depth}: ${JSON.stringify(tile)}`;
+            expect((tile.innerColumns * tile.threadColumns) % tile.columns)
+              .withContext(name)
+              .toBe(0);
+            const variant: AttentionVariant = {
+              ...{depth, valueDepth: depth - 3, order: 'BSHD', layout: {blockSize: [16, 16]}},
+              ...{bias: true, mask: true, headTable: true, softcap: true, dropout: true},
+            };
+            const {code} = makers[kernel as RowKernel](variant, tile);
+            const {messages} = await device.createShaderModule({code}).getCompilationInfo();
+            expect(messages.filter(({type}) => type === 'error').map(({message}) => message))
+              .withContext(name)
+              .toEqual([]);
+          }
+        }
+      }
     });
 
     it('is right in a tile that GPUs get', () =>
