@@ -164,8 +164,8 @@ export function expectWithin(what: string, actual: Numbers, expected: Numbers, a
 export function worstError(actual: Numbers, expected: Numbers): number {
   let worst = 0;
   for (let i = 0; i < expected.length; i++) {
-    const error = Number.isFinite(actual[i]) ? Math.abs(actual[i] - expected[i]) : Number.NaN;
-    if (!(error <= worst)) worst = error;
+    if (!Number.isFinite(actual[i])) return Number.NaN;
+    worst = Math.max(worst, Math.abs(actual[i] - expected[i]));
   }
   return worst;
 }
