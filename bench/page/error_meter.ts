@@ -19,9 +19,8 @@ export class ErrorMeter {
 
   compare(actual: ArrayLike<number>, expected: ArrayLike<number>): void {
     for (let i = 0; i < expected.length; i++) {
-      const error = Math.abs(actual[i] - expected[i]);
-      // Written so that NaN counts as worse than anything.
-      if (!(error <= this.worst)) this.worst = error;
+      // NaN, once it is there, stays.
+      this.worst = Math.max(this.worst, Math.abs(actual[i] - expected[i]));
       this.squares += expected[i] ** 2;
       this.largest = Math.max(this.largest, Math.abs(expected[i]));
     }
