@@ -61,10 +61,6 @@ export function forwardShader(variant: AttentionVariant, tile: TileSizes): Shade
   const values = operandSource('v', 'vBase', 'keyLimit');
   const {quadsPerThread} = columnWidth(tile, variant.valueDepth);
   const scoreQuads = tile.threadColumns / 4;
-  const eachScore = (line: (i: number, n: number) => string) =>
-    lines(tile.threadRows, (i) => lines(scoreQuads, (n) => line(i, n)));
-  const keyQuad = (n: number) => `(keyStart / 4u + ${n * threadsAcross}u + threadColumn)`;
-  const keysOf = (n: number) => `4 * i32${keyQuad(n)} + vec4i(0, 1, 2, 3)`;
   const queryOf = (i: number) => `queryStart + threadRow * ${tile.threadRows}u + ${i}u`;
   const reductionSlot = (i: number) => `(${i * threadsDown}u + threadRow) * ${threadsAcross}u`;
 
@@ -122,15 +118,7 @@ ${entryPoint(
     ${declareAccumulators(tile, 's', scoreQuads)}
     ${multiplyTransposed(tile, variant.depth, 's', queries, 'queryStart', keys, 'keyStart')}
 
-    ${eachScore((i, n) => `s${i}_${n} = scoresOf(head, s${i}_${n}, vec4i(i32(${queryOf(i)})), ${keysOf(n)});`)}
-    if (hasHidden(head, i32(queryStart), i32(queryStart) + ${tile.rows}, i32(keyStart), i32(keyStart) + ${tile.columns})) {
-      ${eachScore((i, n) => `s${i}_${n} = hideInvisible(head, s${i}_${n}, vec4i(i32(${queryOf(i)})), ${keysOf(n)});`)}
-    }
-    ${hideDeadIn(
-      variant,
-      tile,
-      eachScore((i, n) => `s${i}_${n} = hideDead(head, s${i}_${n}, vec4i(i32(${queryOf(i)})), ${keysOf(n)});`),
-    )}
+    ${scoresOfTile(variant, tile, 'queryStart', queryOf)}
 
     // The new maximum of each row over the invocations that share it.
     ${lines(tile.threadRows, (i) => {
@@ -142,17 +130,9 @@ ${entryPoint(
       tile.threadRows,
       (i) => `
     var newMaximum${i} = maximum${i};
-    ${overReductionSlots(i, (slot) => `newMaximum${i} = max(newMaximum${i}, ${slot});`)}
-    let rescale${i} = exp2(maximum${i} - newMaximum${i});
-    maximum${i} = newMaximum${i};
-    sum${i} *= rescale${i};
-    ${lines(quadsPerThread, (n) => `o${i}_${n} *= rescale${i};`)}`,
+    ${overReductionSlots(i, (slot) => `newMaximum${i} = max(newMaximum${i}, ${slot});`)}`,
     )}
-    ${eachScore(
-      (i, n) => `s${i}_${n} = exp2(s${i}_${n} - maximum${i});
-    sum${i} += dot(s${i}_${n}, vec4f(1.0));
-    ${variant.dropout ? `s${i}_${n} *= keepOf(head, ${queryOf(i)}, ${keyQuad(n)});` : ''}`,
-    )}
+    ${weightsOfTile(variant, tile, quadsPerThread, queryOf)}
     ${storeRows(tile, probabilityMemory, (i, n) => `s${i}_${n}`)}
     ${accumulateColumns(tile, variant.valueDepth, 'o', probabilityMemory, values, 'keyStart', false)}`,
   )}
@@ -169,6 +149,60 @@ ${entryPoint(
 )}`;
 
   return attentionShader([...forwardInputs(variant), ...liveTilesBinding(variant), ...forwardOutputs(variant)], body);
+}
+
+const keyQuad = (tile: TileSizes, n: number) =>
+  `(keyStart / 4u + ${n * threadGrid(tile).threadsAcross}u + threadColumn)`;
+
+function eachScore(tile: TileSizes, line: (i: number, n: number) => string): string {
+  return lines(tile.threadRows, (i) => lines(tile.threadColumns / 4, (n) => line(i, n)));
+}
+
+/** Makes of the dots `s…` scores, with what is hidden hidden. Needs `head` and `keyStart`; `rowStart` is the first query. */
+export function scoresOfTile(
+  variant: AttentionVariant,
+  tile: TileSizes,
+  rowStart: string,
+  queryOf: (i: number) => string,
+): string {
+  const change = (name: string) =>
+    eachScore(
+      tile,
+      (i, n) =>
+        `s${i}_${n} = ${name}(head, s${i}_${n}, vec4i(i32(${queryOf(i)})), 4 * i32${keyQuad(tile, n)} + vec4i(0, 1, 2, 3));`,
+    );
+  return `
+    ${change('scoresOf')}
+    if (hasHidden(head, i32(${rowStart}), i32(${rowStart}) + ${tile.rows}, i32(keyStart), i32(keyStart) + ${tile.columns})) {
+      ${change('hideInvisible')}
+    }
+    ${hideDeadIn(variant, tile, change('hideDead'))}`;
+}
+
+/**
+ * Makes of the scores `s…` weights, and rescales `sum…` and the output rows `o…`, when `newMaximum…` takes the place of
+ * `maximum…`. Sums are over the own columns.
+ */
+export function weightsOfTile(
+  variant: AttentionVariant,
+  tile: TileSizes,
+  quadsPerThread: number,
+  queryOf: (i: number) => string,
+): string {
+  return `
+    ${lines(
+      tile.threadRows,
+      (i) => `let rescale${i} = exp2(maximum${i} - newMaximum${i});
+    maximum${i} = newMaximum${i};
+    sum${i} *= rescale${i};
+    ${lines(quadsPerThread, (n) => `o${i}_${n} *= rescale${i};`)}`,
+    )}
+    ${eachScore(
+      tile,
+      (i, n) => `s${i}_${n} = exp2(s${i}_${n} - maximum${i});
+    sum${i} += dot(s${i}_${n}, vec4f(1.0));
+    ${variant.dropout ? `s${i}_${n} *= keepOf(head, ${queryOf(i)}, ${keyQuad(tile, n)});` : ''}`,
+    )}`;
 }
 
 /**

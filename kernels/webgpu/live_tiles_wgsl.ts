@@ -105,9 +105,12 @@ export function overColumnTiles(
 /** Declares `list`, the row of tiles in the buffer, and `firstEntry`, where the tiles of all lists begin. */
 function declareList({rows}: TileArea, rowStart: string): string {
   return `let list = head.head % params.layoutHeads * params.rowTiles + ${rowStart} / ${rows}u;
-    let bits = (params.layoutHeads * params.layoutRows * params.layoutColumns + 31u) / 32u;
-    let firstEntry = params.layoutHeads * params.rowTiles + 1u + bits;`;
+    ${declareFirstEntry}`;
 }
+
+/** Declares `firstEntry`, where the tiles of all lists begin. */
+export const declareFirstEntry = `let bits = (params.layoutHeads * params.layoutRows * params.layoutColumns + 31u) / 32u;
+    let firstEntry = params.layoutHeads * params.rowTiles + 1u + bits;`;
 
 /** The tiles of {@link overColumnTiles} by number, for kernels that load them ahead; some may lie outside of [first, end). */
 export interface NumberedTiles {

@@ -10,7 +10,7 @@ import {
   operandDepth,
   storeFunction,
 } from './attention_wgsl.js';
-import {liveTilesBinding} from './live_tiles_wgsl.js';
+import {declareFirstEntry, liveTilesBinding} from './live_tiles_wgsl.js';
 import type {OuterTile} from './outer_attention_tiles.js';
 import {quadsOfSum} from './outer_attention_wgsl.js';
 import {outerRow} from './outer_products_wgsl.js';
@@ -32,9 +32,8 @@ export const partialBinding = (access: Binding['access']): Binding => ({name: 'p
 /** WGSL `firstTurn()`, where the table of turns begins in `liveTiles`. */
 export const turnsFunction = `
 fn firstTurn() -> u32 {
-  let lists = params.layoutHeads * params.rowTiles;
-  let bits = (params.layoutHeads * params.layoutRows * params.layoutColumns + 31u) / 32u;
-  return lists + 1u + bits + u32(liveTiles[lists]);
+  ${declareFirstEntry}
+  return firstEntry + u32(liveTiles[params.layoutHeads * params.rowTiles]);
 }`;
 
 /** Stores a part's sums `${name}${row}_${quad}`. Needs `matrix` and `slot`. */

@@ -10,6 +10,7 @@ import {type AttentionVariant, insideSource, isVectorized, type Operand, operand
 import type {OuterTile} from './outer_attention_tiles.js';
 import {
   declareOuterMemory,
+  leftStride,
   multiplyOuter,
   outerMemoryQuads,
   transferBoth,
@@ -135,7 +136,6 @@ function dealtColumn(tile: OuterTile, chunk: string, slot: string): string {
 function storeWeights(tile: OuterTile, weights: string): string {
   const {threadsDown} = threadGrid(tile);
   const atOnce = dealtAtOnce(tile);
-  const stride = tile.rows / 4 + 1;
   const store = (chunk: number) =>
     lines(atOnce, (t) => {
       const own = chunk * atOnce + t;
@@ -147,7 +147,7 @@ function storeWeights(tile: OuterTile, weights: string): string {
       const slot = `(threadColumn * ${atOnce}u + ${t}u)`;
       return lines(
         tile.threadRows / 4,
-        (m) => `leftMemory[${slot} * ${stride}u + ${m * threadsDown}u + threadRow] = ${quadOfRows(m)};`,
+        (m) => `leftMemory[${slot} * ${leftStride(tile)}u + ${m * threadsDown}u + threadRow] = ${quadOfRows(m)};`,
       );
     });
   const count = tile.columns / tile.innerColumns;

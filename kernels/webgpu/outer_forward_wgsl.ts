@@ -16,8 +16,8 @@ import {
   softmaxFunctions,
   storeFunction,
 } from './attention_wgsl.js';
-import {storeRowsOfOutput} from './forward_wgsl.js';
-import {hideDeadIn, layoutFunctions, liveTilesBinding, overColumnTiles} from './live_tiles_wgsl.js';
+import {scoresOfTile, storeRowsOfOutput, weightsOfTile} from './forward_wgsl.js';
+import {layoutFunctions, liveTilesBinding, overColumnTiles} from './live_tiles_wgsl.js';
 import type {OuterTile} from './outer_attention_tiles.js';
 import {
   addWeighted,
@@ -41,19 +41,14 @@ export function outerForwardBytes({valueDepth}: AttentionVariant, tile: OuterTil
 
 export function outerForwardShader(variant: AttentionVariant, tile: OuterTile): Shader {
   const {depth, valueDepth} = variant;
-  const {threads, threadsAcross} = threadGrid(tile);
+  const {threads} = threadGrid(tile);
   const q = headOperand(variant, 'q', depth, 'queryLimit');
   const k = headOperand(variant, 'k', depth, 'keyLimit');
   const v = headOperand(variant, 'v', valueDepth, 'keyLimit');
   const scoreQuads = tile.threadColumns / 4;
   const sumQuads = quadsOfSum(tile, valueDepth);
   const eachRow = (line: (i: number) => string) => lines(tile.threadRows, line);
-  const eachScore = (line: (i: number, n: number) => string) => eachRow((i) => lines(scoreQuads, (n) => line(i, n)));
-  const keyQuad = (n: number) => `(keyStart / 4u + ${n * threadsAcross}u + threadColumn)`;
-  const keysOf = (n: number) => `4 * i32${keyQuad(n)} + vec4i(0, 1, 2, 3)`;
   const queryOf = (i: number) => `rowStart + ${outerRow(tile, i)}`;
-  const hide = (name: string) =>
-    eachScore((i, n) => `s${i}_${n} = ${name}(head, s${i}_${n}, vec4i(i32(${queryOf(i)})), ${keysOf(n)});`);
 
   const body = `
 ${declareTileMemory(tile, [valueDepth])}
@@ -85,29 +80,14 @@ ${entryPoint(
     ${declareAccumulators(tile, 's', scoreQuads)}
     ${multiplyTransposed(tile, 's', q, 'rowStart', k, 'keyStart')}
 
-    ${eachScore((i, n) => `s${i}_${n} = scoresOf(head, s${i}_${n}, vec4i(i32(${queryOf(i)})), ${keysOf(n)});`)}
-    if (hasHidden(head, i32(rowStart), i32(rowStart) + ${tile.rows}, i32(keyStart), i32(keyStart) + ${tile.columns})) {
-      ${hide('hideInvisible')}
-    }
-    ${hideDeadIn(variant, tile, hide('hideDead'))}
+    ${scoresOfTile(variant, tile, 'rowStart', queryOf)}
 
     ${eachRow((i) => {
       const own = range(scoreQuads).map((n) => `largest(s${i}_${n})`);
       return `var newMaximum${i} = ${own.reduce((a, b) => `max(${a}, ${b})`, `maximum${i}`)};`;
     })}
     ${overRows(tile, 'newMaximum', (a, b) => `max(${a}, ${b})`)}
-    ${eachRow(
-      (i) => `
-    let rescale${i} = exp2(maximum${i} - newMaximum${i});
-    maximum${i} = newMaximum${i};
-    sum${i} *= rescale${i};
-    ${lines(sumQuads, (n) => `o${i}_${n} *= rescale${i};`)}`,
-    )}
-    ${eachScore(
-      (i, n) => `s${i}_${n} = exp2(s${i}_${n} - maximum${i});
-    sum${i} += dot(s${i}_${n}, vec4f(1.0));
-    ${variant.dropout ? `s${i}_${n} *= keepOf(head, ${queryOf(i)}, ${keyQuad(n)});` : ''}`,
-    )}
+    ${weightsOfTile(variant, tile, sumQuads, queryOf)}
     ${addWeighted(tile, 'o', 's', v, 'keyStart')}`,
   )}
 

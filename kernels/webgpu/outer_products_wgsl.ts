@@ -30,6 +30,9 @@ const rightMemory = ({columns}: ProductTile): OuterMemory => ({name: 'rightMemor
 /** A quad of padding, so that stores of one quad to four inner elements meet other banks. */
 const stride = ({length}: OuterMemory) => length / 4 + 1;
 
+/** Quads from inner element to inner element of the left operand in workgroup memory. */
+export const leftStride = (tile: ProductTile) => stride(leftMemory(tile));
+
 /** Quads of workgroup memory that products with these tiles take, one after the other. */
 export function outerMemoryQuads(tiles: ProductTile[]): {left: number; right: number} {
   const most = (memoryOf: (tile: ProductTile) => OuterMemory) =>
