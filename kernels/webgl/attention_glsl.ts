@@ -4,12 +4,15 @@
  */
 import type {AttentionOrder} from '../../src/kernel_names.js';
 import {HIDDEN_BELOW} from '../../src/kernel_names.js';
-import {forEachQuad, lanes, registerTileFunction} from './register_tiles_glsl.js';
+import {swapIf} from '../block_sparse_sizes.js';
+import type {PackedProgram} from './packed_program.js';
+import {forEachQuad, lanes, quadCount, type RegisterTile, registerTileFunction} from './register_tiles_glsl.js';
 import {texel, texelWalk, textureAccess, type Walk, walkTogether} from './textures_glsl.js';
 import {tileFunctions} from './tiles_glsl.js';
 
 /** What a program is compiled for. Sizes, strides and option values are uniforms instead. */
 export interface AttentionVariant {
+  /** Of the matrices that programs read: calls with large register tiles make copies in BHSD order first. */
   order: AttentionOrder;
   bias: boolean;
   mask: boolean;
@@ -19,8 +22,8 @@ export interface AttentionVariant {
   softcap: boolean;
   dropout: boolean;
   layout: boolean;
-  /** Quads along each side of a register tile (register_tiles_glsl.ts). */
-  side: 1 | 2;
+  /** The register tiles of scores and of results with a row per query (register_tiles_glsl.ts). */
+  tile: RegisterTile;
 }
 
 /** Uniforms of every program, filled by `uniformValues` in attention_run.ts in this order. */
@@ -84,7 +87,9 @@ export function scoreInputs(variant: AttentionVariant): OptionalInput[] {
 }
 
 /** GLSL struct `Head`: one query head of one sample, and what its rows may see. */
-export function headFunctions(variant: AttentionVariant): string {
+export function headFunctions(
+  variant: Pick<AttentionVariant, 'layout' | 'slopes' | 'queryLengths' | 'keyLengths'>,
+): string {
   const perSample = (input: OptionalInput, size: string) => `
 int ${input}Of(int sampleIndex) {
   vec4 quad = ${texel(input, 'sampleIndex / 2')};
@@ -98,7 +103,7 @@ float slopeOf(int sampleIndex, int head) {
 }`;
   return `
 ${textureAccess}
-${registerTileFunction(variant.side)}
+${registerTileFunction}
 ${variant.slopes ? slopeFunction : ''}
 ${variant.queryLengths ? perSample('queryLengths', 'queries') : ''}
 ${variant.keyLengths ? perSample('keyLengths', 'keys') : ''}
@@ -151,8 +156,19 @@ export type Operand = 'q' | 'k' | 'v' | 'o' | 'dO';
 const ROWS_ARE_KEYS: ReadonlySet<Operand> = new Set<Operand>(['k', 'v']);
 const HAS_DEPTH_OF_KEYS: ReadonlySet<Operand> = new Set<Operand>(['q', 'k']);
 
+export function rowsOf(operand: Operand): 'queries' | 'keys' {
+  return placeOfOperand(operand).rows;
+}
+
 export function depthOf(operand: Operand): 'depth' | 'valueDepth' {
   return HAS_DEPTH_OF_KEYS.has(operand) ? 'depth' : 'valueDepth';
+}
+
+/** Uniforms of its sides, and GLSL of which head of it belongs to `head`. */
+function placeOfOperand(operand: Operand) {
+  return ROWS_ARE_KEYS.has(operand)
+    ? ({rows: 'keys', headCount: 'keyHeads', head: 'head.keyHead'} as const)
+    : ({rows: 'queries', headCount: 'heads', head: 'head.head'} as const);
 }
 
 /**
@@ -161,16 +177,14 @@ export function depthOf(operand: Operand): 'depth' | 'valueDepth' {
  * `name` is that of its variables.
  */
 export function quadWalk(
-  {order}: AttentionVariant,
+  {order}: Pick<AttentionVariant, 'order'>,
   operand: Operand,
   direction: 'along' | {down: number},
   row: string,
   column: string,
   name: string = operand,
 ): Walk {
-  const [rows, headCount, head] = ROWS_ARE_KEYS.has(operand)
-    ? ['keys', 'keyHeads', 'head.keyHead']
-    : ['queries', 'heads', 'head.head'];
+  const {rows, headCount, head} = placeOfOperand(operand);
   const quads = `pairs(${depthOf(operand)})`;
   if (order === 'BHSD') {
     const rowPair = `(head.sampleIndex * ${headCount} + ${head}) * pairs(${rows}) + (${row}) / 2`;
@@ -197,10 +211,52 @@ export function quadWalk(
  * GLSL statements that declare `${name}${i}`, the texel of a texture of two numbers per row that belongs to the two rows of
  * quads (i, ·) of a register tile, which begins at `query`.
  */
-export function declareRowTexels({side}: AttentionVariant, name: string, input: string): string {
-  return lanes(side)
+export function declareRowTexels({tile}: AttentionVariant, name: string, input: string): string {
+  return lanes(tile.down)
     .map((i) => `vec4 ${name}${i} = ${texel(input, `headIndex * pairs(queries) + query / 2 + ${i}`)};`)
     .join('\n  ');
+}
+
+/**
+ * The texture from which scores take the rows of a matrix, as columns of their own: where register tiles are large a
+ * transposed copy, [B, Hk, D, Sk], in which fragments beside one another find theirs side by side.
+ */
+export function columnsInput({tile}: AttentionVariant, operand: 'k' | 'v'): string {
+  return quadCount(tile) === 1 ? operand : `${operand}Transposed`;
+}
+
+/** A walk along row pair `row` of such a matrix, over pairs of its columns. */
+function columnsWalk(variant: AttentionVariant, operand: 'k' | 'v', row: string, name: string): Walk {
+  if (quadCount(variant.tile) === 1) return quadWalk(variant, operand, 'along', row, '0', name);
+  const matrix = 'head.sampleIndex * keyHeads + head.keyHead';
+  const start = `(${matrix}) * pairs(${depthOf(operand)}) * pairs(keys) + (${row}) / 2`;
+  return texelWalk(columnsInput(variant, operand), name, start, 'pairs(keys)');
+}
+
+/** Copies a matrix of the call into BHSD order, [B, H, S, D], or transposed, [B, H, D, S]. */
+export function copyProgram(order: AttentionOrder, operand: Operand, isTransposed: boolean): PackedProgram {
+  const {rows, headCount} = placeOfOperand(operand);
+  const depth = depthOf(operand);
+  const [outer, inner] = swapIf(isTransposed, [`pairs(${rows})`, `pairs(${depth})`]);
+  const [row, column] = swapIf(isTransposed, [`rowPair % ${outer}`, `index % ${inner}`]);
+  const quad = quadWalk({order}, operand, 'along', 'row', 'column');
+  return {
+    inputs: [operand],
+    code: `
+${headFunctions({layout: false, slopes: false, queryLengths: false, keyLengths: false})}
+void main() {
+  int index = outputTexel();
+  int rowPair = index / ${inner};
+  int row = 2 * (${row});
+  int column = ${column};
+  int matrix = rowPair / ${outer};
+  if (matrix >= batch * ${headCount}) { setOutput(vec4(0.0)); return; }
+  // The first of the heads that share it.
+  Head head = makeHead(matrix * (heads / ${headCount}));
+  ${quad.declare}
+  setOutput(${quad.fetch}${isTransposed ? '.xzyw' : ''});
+}`,
+  };
 }
 
 /**
@@ -211,32 +267,38 @@ export function declareRowTexels({side}: AttentionVariant, name: string, input: 
 export function dotProducts(
   variant: AttentionVariant,
   name: string,
-  left: {operand: Operand; row: string},
-  right: {operand: Operand; row: string},
+  left: {operand: 'q' | 'dO'; row: string},
+  right: {operand: 'k' | 'v'; row: string},
 ): string {
-  const {side} = variant;
-  const walksOf = ({operand, row}: typeof left) =>
-    lanes(side).map((i) => quadWalk(variant, operand, 'along', `${row} + ${2 * i}`, '0', `${operand}${i}`));
-  const [leftWalks, rightWalks] = [walksOf(left), walksOf(right)];
+  const {tile} = variant;
+  const leftWalks = lanes(tile.down).map((i) =>
+    quadWalk(variant, left.operand, 'along', `${left.row} + ${2 * i}`, '0', `${left.operand}${i}`),
+  );
+  const rightWalks = lanes(tile.across).map((j) =>
+    columnsWalk(variant, right.operand, `${right.row} + ${2 * j}`, `${right.operand}${j}`),
+  );
   const walks = [...leftWalks, ...rightWalks];
   const depth = depthOf(left.operand);
   const fetchAll = [
     ...leftWalks.map(({fetch}, i) => `vec4 a${i} = ${fetch};`),
     ...rightWalks.map(({fetch}, j) => `vec4 b${j} = ${fetch};`),
   ].join('\n    ');
+  const [firstColumn, secondColumn] = quadCount(tile) === 1 ? ['xzxz', 'ywyw'] : ['xyxy', 'zwzw'];
+  const first = (i: number, j: number) => `a${i}.xxzz * b${j}.${firstColumn}`;
+  const second = (i: number, j: number) => `a${i}.yyww * b${j}.${secondColumn}`;
   return `
-  ${forEachQuad(side, (ij) => `vec4 ${name}${ij} = vec4(0.0);`)}
+  ${forEachQuad(tile, (ij) => `vec4 ${name}${ij} = vec4(0.0);`)}
   {
   ${walks.map(({declare}) => declare).join('\n  ')}
   ${walkTogether(
     walks,
     `${depth} / 2`,
     `${fetchAll}
-    ${forEachQuad(side, (ij, i, j) => `${name}${ij} += a${i}.xxzz * b${j}.xzxz + a${i}.yyww * b${j}.ywyw;`)}`,
+    ${forEachQuad(tile, (ij, i, j) => `${name}${ij} += ${first(i, j)} + ${second(i, j)};`)}`,
   )}
   if (${depth} % 2 == 1) {
     ${fetchAll}
-    ${forEachQuad(side, (ij, i, j) => `${name}${ij} += a${i}.xxzz * b${j}.xzxz;`)}
+    ${forEachQuad(tile, (ij, i, j) => `${name}${ij} += ${first(i, j)};`)}
   }
   }`;
 }

@@ -3,12 +3,28 @@ import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import {engine, env, getKernel, type Tensor, type TensorInfo, Transpose} from '@tensorflow/tfjs-core';
 import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_names.js';
 import {type AttentionSizes, attentionSizes, dropoutThreshold} from '../attention_sizes.js';
-import {type AttentionVariant, attentionUniforms} from './attention_glsl.js';
+import {
+  type AttentionVariant,
+  attentionUniforms,
+  columnsInput,
+  copyProgram,
+  depthOf,
+  type Operand,
+  rowsOf,
+} from './attention_glsl.js';
 import {entryCount, type KeyChunk, WHOLE} from './key_chunks.js';
 import {tilesOf, tileTextures} from './live_tiles.js';
 import {type PackedProgram, runPackedProgram, type Textures} from './packed_program.js';
-import {assembleProgram, planeShape, planesNamed} from './register_tiles_glsl.js';
-import {type RenderTargetsProgram, runRenderTargetsProgram, supportsTargets} from './render_targets.js';
+import {
+  type Planes,
+  type PlanesProgram,
+  planeShape,
+  planesNamed,
+  quadCount,
+  REGISTER_TILES,
+  type RegisterTile,
+} from './register_tiles_glsl.js';
+import {runRenderTargetsProgram, supportsTargets} from './render_targets.js';
 import {assertTexturesFit} from './texture_limits.js';
 
 /** Stands for "no limit" in a window: beyond any sequence, yet sums of a few stay within int32. */
@@ -26,8 +42,9 @@ export class AttentionRun {
     readonly attrs: FlashAttentionAttrs,
   ) {
     this.sizes = attentionSizes(inputs, attrs.order);
+    const tile = registerTile(backend, attrs, this.sizes);
     this.variant = {
-      order: attrs.order,
+      order: quadCount(tile) === 1 ? attrs.order : 'BHSD',
       bias: Boolean(inputs.bias),
       mask: Boolean(inputs.mask),
       slopes: Boolean(inputs.alibiSlopes),
@@ -36,7 +53,7 @@ export class AttentionRun {
       softcap: attrs.softcap > 0,
       dropout: attrs.dropoutRate > 0,
       layout: attrs.layout !== null,
-      side: registerSide(backend, attrs),
+      tile,
     };
     this.common = commonUniforms(inputs, attrs, this.sizes);
   }
@@ -66,21 +83,50 @@ export class AttentionRun {
   }
 
   /** The same for a program that makes planes of matrices of this shape (register_tiles_glsl.ts). */
-  makePlanes(program: RenderTargetsProgram, shape: number[], textures: Textures, chunk: KeyChunk): TensorInfo[] {
+  makePlanes(program: PlanesProgram, shape: number[], given: Textures, chunk: KeyChunk): Planes {
     const values = uniformValues(this.common, chunk);
-    const ofPlane = planeShape(shape, this.variant.side);
-    const planes = runRenderTargetsProgram(this.backend, program, ofPlane, textures, attentionUniforms, values);
-    for (const plane of planes) this.made.add(plane);
-    return planes;
+    const ofPlane = planeShape(shape, program.tile);
+    const textures = runRenderTargetsProgram(this.backend, program, ofPlane, given, attentionUniforms, values);
+    for (const texture of textures) this.made.add(texture);
+    return {tile: program.tile, textures};
   }
 
-  /** The matrices [batch, heads, rows, columns] whose planes these are, and which are freed; sides by their uniforms. */
-  assemble(planes: TensorInfo[], rows: 'queries' | 'keys', columns: 'depth' | 'valueDepth'): TensorInfo {
-    if (planes.length === 1) return planes[0];
-    const program = assembleProgram(this.variant.side, rows, columns);
-    const result = this.make(program, this.resultShape(rows, columns), planesNamed('plane', planes), WHOLE);
-    this.release(...planes);
+  /** A result of this shape with what the chunk's planes add to it (result_programs.ts); frees these and what it was. */
+  addTo(
+    previous: TensorInfo | undefined,
+    planes: Planes,
+    program: PackedProgram,
+    shape: number[],
+    textures: Textures,
+    chunk: KeyChunk,
+  ): TensorInfo {
+    const result = this.make(program, shape, {...textures, ...planesNamed('plane', planes), previous}, chunk);
+    this.release(planes, previous);
     return result;
+  }
+
+  /** The matrices by their variables, in the order that programs read them in. */
+  operands(matrices: Partial<Record<Operand, TensorInfo>>): Textures {
+    const {attrs, variant} = this;
+    if (attrs.order === variant.order) return matrices;
+    const copies = (Object.entries(matrices) as [Operand, TensorInfo][]).map(([operand, matrix]) => {
+      const shape = this.resultShape(rowsOf(operand), depthOf(operand));
+      return [operand, this.make(copyProgram(attrs.order, operand, false), shape, {[operand]: matrix}, WHOLE)];
+    });
+    return Object.fromEntries(copies);
+  }
+
+  /** The textures from which scores take their columns (`columnsInput`). */
+  columns(matrices: Partial<Record<'k' | 'v', TensorInfo>>): Textures {
+    const {attrs, variant} = this;
+    if (quadCount(variant.tile) === 1) return matrices;
+    const copies = (Object.entries(matrices) as ['k' | 'v', TensorInfo][]).map(([operand, matrix]) => {
+      const [batch, keyHeads, keys, depth] = this.resultShape('keys', depthOf(operand));
+      const shape = [batch, keyHeads, depth, keys];
+      const copy = this.make(copyProgram(attrs.order, operand, true), shape, {[operand]: matrix}, WHOLE);
+      return [columnsInput(variant, operand), copy];
+    });
+    return Object.fromEntries(copies);
   }
 
   /** [batch, heads, queries, columns] or [batch, keyHeads, keys, columns]. */
@@ -90,8 +136,8 @@ export class AttentionRun {
   }
 
   /** Frees results that are needed no more. */
-  release(...tensors: (TensorInfo | undefined)[]): void {
-    for (const tensor of tensors) {
+  release(...results: (TensorInfo | Planes | undefined)[]): void {
+    for (const tensor of results.flatMap((result) => (result && 'textures' in result ? result.textures : [result]))) {
       if (tensor && this.made.delete(tensor)) this.backend.disposeIntermediateTensorInfo(tensor);
     }
   }
@@ -148,10 +194,18 @@ export function inCallOrder(run: AttentionRun, result: TensorInfo): TensorInfo {
   return transposed;
 }
 
-/** Register tiles must not straddle live tiles. */
-function registerSide(backend: MathBackendWebGL, {layout}: FlashAttentionAttrs): AttentionVariant['side'] {
-  const fit = !layout || tilesOf(layout).blockSize.every((size) => size % 4 === 0);
-  return fit && supportsTargets(backend, 4) ? 2 : 1;
+/** The largest that queries are enough for, that does not straddle live tiles, and that the device has render targets for. */
+function registerTile(
+  backend: MathBackendWebGL,
+  {layout}: FlashAttentionAttrs,
+  {queries}: AttentionSizes,
+): RegisterTile {
+  const [rows, columns] = layout ? tilesOf(layout).blockSize : [0, 0];
+  const fits = ({down, across}: RegisterTile) =>
+    2 * (down - 1) < queries && rows % (2 * down) === 0 && columns % (2 * across) === 0;
+  return REGISTER_TILES.find(
+    (tile) => quadCount(tile) === 1 || (fits(tile) && supportsTargets(backend, quadCount(tile))),
+  ) as RegisterTile;
 }
 
 function uniformValues(common: Record<string, number[]>, {start, count, isLast, tiles}: KeyChunk): number[][] {

@@ -14,20 +14,18 @@ const keepOtherKeys = (hasPrevious: boolean) => `
 
 /** [B, H, 1, Sk]: the sums over all queries. */
 export function columnSumsProgram(variant: AttentionVariant, hasPrevious: boolean): PackedProgram {
-  const {side} = variant;
-  const firstTile = `seen.x / ${2 * side}`;
-  const walk = texelWalk(
-    'dScores00',
-    'dScores',
-    `firstTexel + (${firstTile} + done) * registerTiles(tileKeys)`,
-    'registerTiles(tileKeys)',
-  );
-  const addQuads = lanes(side)
-    .map((i) => `sum += ${planeTexel(side, 'dScores', String(i), `key / 2 % ${side}`, 'dScoresAt')};`)
+  const {tile} = variant;
+  const {down, across} = tile;
+  const firstTile = `seen.x / ${2 * down}`;
+  // Sums of few terms, and sums of these, round less than one of many.
+  const tilesPerSum = 8 / down;
+  const walk = texelWalk('dScores00', 'dScores', `firstTexel + (${firstTile} + done) * tilesAcross`, 'tilesAcross');
+  const addQuads = lanes(down)
+    .map((i) => `sum += ${planeTexel(tile, 'dScores', String(i), `key / 2 % ${across}`, 'dScoresAt')};`)
     .join(' ');
   return {
     inputs: [
-      ...planeNames('dScores', side),
+      ...planeNames('dScores', tile),
       ...(hasPrevious ? (['previous'] as const) : []),
       ...columnInputs(variant),
       ...headInputs(variant),
@@ -45,12 +43,11 @@ void main() {
   ${overTilesOfColumns(
     variant,
     2,
-    `int tiles = registerTiles(seen.y) - ${firstTile};
-    // Sums of few terms, and sums of these, round less than one of many.
-    for (int done = 0; done < tiles; done += ${8 / side}) {
+    `int tiles = registerTiles(seen.y, ${down}) - ${firstTile};
+    for (int done = 0; done < tiles; done += ${tilesPerSum}) {
       vec4 sum = vec4(0.0);
       ${walk.declare}
-      ${walkTogether([walk], `min(${8 / side}, tiles - done)`, addQuads)}
+      ${walkTogether([walk], `min(${tilesPerSum}, tiles - done)`, addQuads)}
       sums += sum;
     }`,
   )}
@@ -61,11 +58,12 @@ void main() {
 
 /** [1|B, 1|H, Sq, Sk]: the sums over the batch and the heads that share the bias. */
 export function sharedBiasProgram(variant: AttentionVariant, hasPrevious: boolean): PackedProgram {
-  const {side} = variant;
-  const at = `place(firstTexel + column / ${2 * side}, packedWidth(dScores00TexShape))`;
+  const {tile} = variant;
+  const {down, across} = tile;
+  const at = `place(firstTexel + column / ${2 * across}, packedWidth(dScores00TexShape))`;
   return {
     inputs: [
-      ...planeNames('dScores', side),
+      ...planeNames('dScores', tile),
       ...(hasPrevious ? (['previous'] as const) : []),
       ...rowInputs(variant),
       ...headInputs(variant),
@@ -91,7 +89,7 @@ void main() {
         2,
         `int column = key - firstKey;
         if (column >= 0 && column < tileKeys) {
-          sum += ${planeTexel(side, 'dScores', `query / 2 % ${side}`, `column / 2 % ${side}`, at)};
+          sum += ${planeTexel(tile, 'dScores', `query / 2 % ${down}`, `column / 2 % ${across}`, at)};
         }`,
       )}
     }

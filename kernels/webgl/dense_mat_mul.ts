@@ -2,11 +2,12 @@
 import type {MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
 import type {TensorInfo} from '@tensorflow/tfjs-core';
 import {type DenseMatMulCall, denseMatMulKernel} from '../dense_mat_mul_kernels.js';
-import {denseMatMulProgram, denseMatMulUniforms, SIDE} from './dense_mat_mul_programs.js';
+import {denseMatMulProgram, denseMatMulUniforms, PRODUCT_TILE} from './dense_mat_mul_programs.js';
 import {runPackedProgram} from './packed_program.js';
-import {assembleProgram, planeShape, planesNamed} from './register_tiles_glsl.js';
+import {assembleProgram, planeShape, planesNamed, quadCount} from './register_tiles_glsl.js';
 import {runRenderTargetsProgram, supportsTargets} from './render_targets.js';
 import {assertTexturesFit} from './texture_limits.js';
+import {texel} from './textures_glsl.js';
 
 /** With less to do, the second pass takes longer than the first one saves. */
 const LEAST_INNER = 32;
@@ -16,7 +17,7 @@ export const webglDenseMatMul = denseMatMulKernel('webgl', (call, kernelBackend)
   const backend = kernelBackend as MathBackendWebGL;
   const {rows, columns, inner} = call.sizes;
   const isLarge = inner >= LEAST_INNER && rows * columns * inner >= LEAST_MULTIPLY_ADDS;
-  return isLarge && supportsTargets(backend, SIDE ** 2) ? multiply(backend, call) : undefined;
+  return isLarge && supportsTargets(backend, quadCount(PRODUCT_TILE)) ? multiply(backend, call) : undefined;
 });
 
 function multiply(backend: MathBackendWebGL, {inputs, attrs, sizes}: DenseMatMulCall): TensorInfo {
@@ -25,16 +26,22 @@ function multiply(backend: MathBackendWebGL, {inputs, attrs, sizes}: DenseMatMul
   const shape = [rows, columns];
   assertTexturesFit('denseMatMul', {a: a.shape, b: b.shape, 'the product': shape});
   const values = [rows, columns, inner].map((size) => [size]);
+  const program = denseMatMulProgram(attrs);
   const planes = runRenderTargetsProgram(
     backend,
-    denseMatMulProgram(attrs),
-    planeShape(shape, SIDE),
+    program,
+    planeShape(shape, program.tile),
     {matrixA: a, matrixB: b},
     denseMatMulUniforms,
     values,
   );
-  const assemble = assembleProgram(SIDE, 'rows', 'columns', bias !== undefined);
-  const textures = {...planesNamed('plane', planes), bias};
+  const assemble = assembleProgram({
+    tile: program.tile,
+    rows: 'rows',
+    columns: 'columns',
+    ...(bias && {inputs: ['bias'], finish: `result += ${texel('bias', 'quad.y')}.xyxy;`}),
+  });
+  const textures = {...planesNamed('plane', {tile: program.tile, textures: planes}), bias};
   const product = runPackedProgram(backend, assemble, shape, textures, denseMatMulUniforms, values);
   for (const plane of planes) backend.disposeIntermediateTensorInfo(plane);
   return product;

@@ -1,8 +1,15 @@
 /** The program of a dense product: a fragment sums up a register tile of 2 × 2 quads (register_tiles_glsl.ts). */
 import type {DenseMatMulAttrs} from '../../src/kernel_names.js';
 import {componentsOf} from './block_sparse_programs.js';
-import {forEachQuad, lanes, registerTileFunction, setTargets, targetNames} from './register_tiles_glsl.js';
-import type {RenderTargetsProgram} from './render_targets.js';
+import {
+  forEachQuad,
+  lanes,
+  type PlanesProgram,
+  type RegisterTile,
+  registerTileFunction,
+  setTargets,
+  targetNames,
+} from './register_tiles_glsl.js';
 import {texelWalk, textureAccess, walkTogether} from './textures_glsl.js';
 
 /** Of the product, and what lies between a and b. */
@@ -12,17 +19,20 @@ export const denseMatMulUniforms = [
   {name: 'inner', type: 'int'},
 ] as const;
 
-export const SIDE = 2;
+/** Larger ones leave small products too few fragments. */
+export const PRODUCT_TILE: RegisterTile = {down: 2, across: 2};
 
 /** Reads `matrixA` and `matrixB`, as tfjs calls a variable of its own `b`. */
-export function denseMatMulProgram({transposeA, transposeB}: DenseMatMulAttrs): RenderTargetsProgram {
+export function denseMatMulProgram({transposeA, transposeB}: DenseMatMulAttrs): PlanesProgram {
   /** Along the inner axis, from the quad with this number on the other. */
   const walk = (texture: string, name: string, quad: string, side: string, innerIsColumn: boolean) =>
     innerIsColumn
       ? texelWalk(texture, name, `(${quad}) * pairs(inner)`, '1')
       : texelWalk(texture, name, quad, `pairs(${side})`);
-  const rowWalks = lanes(SIDE).map((i) => walk('matrixA', `a${i}`, `row + ${i}`, 'rows', !transposeA));
-  const columnWalks = lanes(SIDE).map((j) => walk('matrixB', `b${j}`, `column + ${j}`, 'columns', transposeB));
+  const rowWalks = lanes(PRODUCT_TILE.down).map((i) => walk('matrixA', `a${i}`, `row + ${i}`, 'rows', !transposeA));
+  const columnWalks = lanes(PRODUCT_TILE.across).map((j) =>
+    walk('matrixB', `b${j}`, `column + ${j} * tilesAcross`, 'columns', transposeB),
+  );
   const walks = [...rowWalks, ...columnWalks];
   const fetchAll = [
     ...rowWalks.map(({fetch}, i) => `vec4 x${i} = ${fetch};`),
@@ -34,28 +44,30 @@ export function denseMatMulProgram({transposeA, transposeB}: DenseMatMulAttrs): 
   const second = (i: number, j: number) => `x${i}.${secondOfA} * y${j}.${secondOfB}`;
   return {
     inputs: ['matrixA', 'matrixB'],
-    targets: targetNames(SIDE),
+    tile: PRODUCT_TILE,
+    targets: targetNames(PRODUCT_TILE),
     code: `
 ${textureAccess}
-${registerTileFunction(SIDE)}
+${registerTileFunction}
 void main() {
   int index = outputTexel();
-  int row = ${SIDE} * (index / registerTiles(columns));
-  int column = ${SIDE} * (index % registerTiles(columns));
-  ${forEachQuad(SIDE, (ij) => `vec4 sum${ij} = vec4(0.0);`)}
+  int tilesAcross = registerTiles(columns, ${PRODUCT_TILE.across});
+  int row = ${PRODUCT_TILE.down} * (index / tilesAcross);
+  int column = index % tilesAcross;
+  ${forEachQuad(PRODUCT_TILE, (ij) => `vec4 sum${ij} = vec4(0.0);`)}
   ${walks.map(({declare}) => declare).join('\n  ')}
   ${walkTogether(
     walks,
     'inner / 2',
     `${fetchAll}
-      ${forEachQuad(SIDE, (ij, i, j) => `sum${ij} += ${first(i, j)} + ${second(i, j)};`)}`,
+      ${forEachQuad(PRODUCT_TILE, (ij, i, j) => `sum${ij} += ${first(i, j)} + ${second(i, j)};`)}`,
   )}
   if (inner % 2 == 1) {
     // The second half of the last quads is padding, whose content nobody vouches for.
     ${fetchAll}
-    ${forEachQuad(SIDE, (ij, i, j) => `sum${ij} += ${first(i, j)};`)}
+    ${forEachQuad(PRODUCT_TILE, (ij, i, j) => `sum${ij} += ${first(i, j)};`)}
   }
-  ${setTargets(SIDE, (ij) => `sum${ij}`)}
+  ${setTargets(PRODUCT_TILE, (ij) => `sum${ij}`)}
 }`,
   };
 }

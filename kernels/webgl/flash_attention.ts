@@ -11,7 +11,8 @@ import {
 } from './flash_attention_backward.js';
 import {keyChunks, WHOLE} from './key_chunks.js';
 import {planesNamed} from './register_tiles_glsl.js';
-import {runningStatsProgram, softmaxStatsProgram} from './row_programs.js';
+import {outputProgram} from './result_programs.js';
+import {assembleStatsProgram, runningStatsProgram, softmaxStatsProgram} from './row_programs.js';
 import {scoresProgram, weightsProgram} from './score_programs.js';
 import {sumOverKeysProgram} from './sum_programs.js';
 
@@ -30,26 +31,29 @@ const flashAttention: KernelFunc = (call) => {
 /** The online softmax (FlashAttention-2, algorithm 1), a chunk of keys at a time. */
 function overChunks(run: AttentionRun): {output: TensorInfo; stats: TensorInfo} {
   const {variant, options, inputs} = run;
-  const {q, k, v} = inputs;
-  let output: TensorInfo[] | undefined;
+  let output: TensorInfo | undefined;
   let stats: TensorInfo | undefined;
-  for (const chunk of keyChunks(inputs, run.attrs, run.sizes, variant.side)) {
-    const textures = {...options, ...run.indexTextures(chunk), q, k, v, previousStats: stats};
+  const matrices = {...run.operands({q: inputs.q, v: inputs.v}), ...run.columns({k: inputs.k})};
+  for (const chunk of keyChunks(inputs, run.attrs, run.sizes, variant.tile)) {
+    const textures = {...options, ...run.indexTextures(chunk), ...matrices, previousStats: stats};
     const hasPrevious = output !== undefined;
     const chunkShape = run.scoreShape(chunk);
     const scores = run.makePlanes(scoresProgram(variant), chunkShape, textures, chunk);
     const withScores = {...textures, ...planesNamed('scores', scores)};
-    const newStats = run.make(runningStatsProgram(variant, hasPrevious), run.rowShape, withScores, chunk);
+    const statsPlanes = run.makePlanes(runningStatsProgram(variant, hasPrevious), run.rowShape, withScores, chunk);
+    const newStats = run.addTo(undefined, statsPlanes, assembleStatsProgram(variant), run.rowShape, {}, chunk);
     const withStats = {...withScores, stats: newStats};
     const weights = run.makePlanes(weightsProgram(variant), chunkShape, withStats, chunk);
-    run.release(...scores);
-    const withWeights = {...withStats, ...planesNamed('weights', weights), ...planesNamed('previous', output)};
-    const sum = sumOverKeysProgram(variant, 'v', hasPrevious);
-    const newOutput = run.makePlanes(sum, run.resultShape('queries', 'valueDepth'), withWeights, chunk);
-    run.release(...weights, ...(output ?? []), stats);
-    [output, stats] = [newOutput, newStats];
+    run.release(scores);
+    const withWeights = {...withStats, ...planesNamed('weights', weights)};
+    const shape = run.resultShape('queries', 'valueDepth');
+    const sums = run.makePlanes(sumOverKeysProgram(variant, 'v'), shape, withWeights, chunk);
+    run.release(weights);
+    output = run.addTo(output, sums, outputProgram(variant, hasPrevious), shape, withStats, chunk);
+    run.release(stats);
+    stats = newStats;
   }
-  return {output: run.assemble(output as TensorInfo[], 'queries', 'valueDepth'), stats: stats as TensorInfo};
+  return {output: output as TensorInfo, stats: stats as TensorInfo};
 }
 
 export const webglKernels = attentionKernels('webgl', {

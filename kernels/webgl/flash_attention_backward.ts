@@ -19,8 +19,8 @@ import {AttentionRun, inCallOrder} from './attention_run.js';
 import {columnSumsProgram, sharedBiasProgram} from './bias_programs.js';
 import {type KeyChunk, keyChunks, WHOLE} from './key_chunks.js';
 import type {PackedProgram, Textures} from './packed_program.js';
-import {planesNamed} from './register_tiles_glsl.js';
-import type {RenderTargetsProgram} from './render_targets.js';
+import {type Planes, type PlanesProgram, planesNamed} from './register_tiles_glsl.js';
+import {keyGradientProgram, queryGradientProgram} from './result_programs.js';
 import {deltaProgram, distanceSumsProgram, slopeSharesProgram} from './row_programs.js';
 import {type GradientOf, probabilitiesProgram, scoreGradientProgram} from './score_programs.js';
 import {sumOverKeysProgram, sumOverQueriesProgram} from './sum_programs.js';
@@ -31,8 +31,8 @@ type KernelCall = Parameters<KernelFunc>[0];
 interface ScoreGradient {
   chunk: KeyChunk;
   textures: Textures;
-  probabilities: TensorInfo[];
-  dScores: TensorInfo[];
+  probabilities: Planes;
+  dScores: Planes;
 }
 
 /** Runs `useChunk` for every chunk, and returns what `results` then gives, freeing everything else. */
@@ -49,50 +49,55 @@ function overScoreGradients(
   return run.finish(() => {
     const {q, k, v, output, softmaxStats, dOutput, dSoftmaxStats} = inputs;
     const rows = {o: output, dO: dOutput, dSoftmaxStats};
-    const delta = run.make(deltaProgram(variant, dSoftmaxStats !== undefined), run.rowShape, rows, WHOLE);
-    for (const chunk of keyChunks(inputs, run.attrs, sizes, variant.side)) {
+    const delta = run.make(deltaProgram(run.attrs.order, dSoftmaxStats !== undefined), run.rowShape, rows, WHOLE);
+    const matrices = {...run.operands({q, k, dO: dOutput}), ...run.columns({k, v})};
+    for (const chunk of keyChunks(inputs, run.attrs, sizes, variant.tile)) {
       const indices = run.indexTextures(chunk);
-      const textures = {...options, ...indices, q, k, v, dO: dOutput, softmaxStats, delta};
+      const textures = {...options, ...indices, ...matrices, softmaxStats, delta};
       const shape = run.scoreShape(chunk);
       const probabilities = run.makePlanes(probabilitiesProgram(variant), shape, textures, chunk);
       const program = scoreGradientProgram(variant, gradientOf);
       const withProbabilities = {...textures, ...planesNamed('probabilities', probabilities)};
       const dScores = run.makePlanes(program, shape, withProbabilities, chunk);
       useChunk(run, {chunk, textures, probabilities, dScores});
-      run.release(...probabilities, ...dScores);
+      run.release(probabilities, dScores);
     }
     return results(run);
   });
 }
 
 export const flashAttentionBackward: KernelFunc = (call) => {
-  let dq: TensorInfo[] | undefined;
-  let dk: TensorInfo[] | undefined;
-  let dv: TensorInfo[] | undefined;
+  let dq: TensorInfo | undefined;
+  let dk: TensorInfo | undefined;
+  let dv: TensorInfo | undefined;
   const useChunk = (run: AttentionRun, {chunk, textures, probabilities, dScores}: ScoreGradient) => {
-    const {variant} = run;
+    const {variant, sizes} = run;
     const hasPrevious = dq !== undefined;
-    const add = (
-      program: RenderTargetsProgram,
-      shape: number[],
-      weights: TensorInfo[],
-      previous: TensorInfo[] | undefined,
+    const sumsOf = (program: PlanesProgram, weights: Planes, shape: number[]) =>
+      run.makePlanes(program, shape, {...textures, ...planesNamed('weights', weights)}, chunk);
+
+    const ofQueries = run.resultShape('queries', 'depth');
+    const dqSums = sumsOf(sumOverKeysProgram(variant, 'k'), dScores, ofQueries);
+    dq = run.addTo(dq, dqSums, queryGradientProgram(variant, hasPrevious), ofQueries, {}, chunk);
+
+    const ofKeys = (
+      previous: TensorInfo | undefined,
+      matrix: 'q' | 'dO',
+      weights: Planes,
+      columns: 'depth' | 'valueDepth',
     ) => {
-      const given = {...textures, ...planesNamed('weights', weights), ...planesNamed('previous', previous)};
-      const total = run.makePlanes(program, shape, given, chunk);
-      run.release(...(previous ?? []));
-      return total;
+      const {batch, keyHeads} = sizes;
+      const ofChunk = [batch, keyHeads, chunk.count, sizes[columns]];
+      const sums = sumsOf(sumOverQueriesProgram(variant, matrix), weights, ofChunk);
+      const program = keyGradientProgram(variant, columns, hasPrevious);
+      return run.addTo(previous, sums, program, run.resultShape('keys', columns), {}, chunk);
     };
-    dq = add(sumOverKeysProgram(variant, 'k', hasPrevious), run.resultShape('queries', 'depth'), dScores, dq);
-    dk = add(sumOverQueriesProgram(variant, 'q', hasPrevious), run.resultShape('keys', 'depth'), dScores, dk);
-    const dvProgram = sumOverQueriesProgram(variant, 'dO', hasPrevious);
-    dv = add(dvProgram, run.resultShape('keys', 'valueDepth'), probabilities, dv);
+    dk = ofKeys(dk, 'q', dScores, 'depth');
+    dv = ofKeys(dv, 'dO', probabilities, 'valueDepth');
   };
-  return overScoreGradients(call, 'dots', useChunk, (run) => {
-    const inOrder = (planes: TensorInfo[] | undefined, ...sides: ['queries' | 'keys', 'depth' | 'valueDepth']) =>
-      inCallOrder(run, run.assemble(planes as TensorInfo[], ...sides));
-    return [inOrder(dq, 'queries', 'depth'), inOrder(dk, 'keys', 'depth'), inOrder(dv, 'keys', 'valueDepth')];
-  });
+  return overScoreGradients(call, 'dots', useChunk, (run) =>
+    [dq, dk, dv].map((gradient) => inCallOrder(run, gradient as TensorInfo)),
+  );
 };
 
 export const flashAttentionBiasBackward: KernelFunc = (call) => {
@@ -106,11 +111,7 @@ export const flashAttentionSlopesBackward: KernelFunc = (call) => {
   let dScoreSums: TensorInfo | undefined;
   let probabilitySums: TensorInfo | undefined;
   const useChunk = (run: AttentionRun, {chunk, textures, probabilities, dScores}: ScoreGradient) => {
-    const addSums = (
-      weightsAre: 'dScores' | 'probabilities',
-      weights: TensorInfo[],
-      previous: TensorInfo | undefined,
-    ) => {
+    const addSums = (weightsAre: 'dScores' | 'probabilities', weights: Planes, previous: TensorInfo | undefined) => {
       const program = distanceSumsProgram(run.variant, weightsAre, previous !== undefined);
       const total = run.make(program, run.rowShape, {...textures, ...planesNamed('weights', weights), previous}, chunk);
       run.release(previous);

@@ -6,6 +6,7 @@ import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_n
 import type {BlockLayout} from '../../src/sparsity/block_layout.js';
 import type {AttentionSizes} from '../attention_sizes.js';
 import {type TileColumns, tileCount, tilesOf} from './live_tiles.js';
+import type {RegisterTile} from './register_tiles_glsl.js';
 import {largestTexture} from './texture_limits.js';
 
 /** Keys [start, start + count). */
@@ -43,17 +44,18 @@ const MIN_KEYS = 128;
 export const chunkLimits = {scores: SCORES_PER_CHUNK, minKeys: MIN_KEYS};
 
 /**
- * The chunks with keys that some query sees, as far as the host can tell; at least one. `side` is that of register tiles, in
- * quads, of which chunks have whole ones.
+ * The chunks with keys that some query sees, as far as the host can tell; at least one. They have whole
+ * register tiles.
  */
 export function keyChunks(
   inputs: FlashAttentionInputs,
   attrs: FlashAttentionAttrs,
   sizes: AttentionSizes,
-  side: number,
+  {down, across}: RegisterTile,
 ): KeyChunk[] {
+  const unit = {queries: 2 * down, keys: 2 * across};
   const chunksOf = (visible: [number, number]) =>
-    attrs.layout ? tileChunks(attrs, attrs.layout, sizes, 2 * side, visible) : wholeChunks(sizes, 2 * side, visible);
+    attrs.layout ? tileChunks(attrs, attrs.layout, sizes, unit, visible) : wholeChunks(sizes, unit, visible);
   let chunks = chunksOf(visibleKeys(inputs, attrs, sizes));
   // Programs must run once to say that nothing is visible.
   if (chunks.length === 0) chunks = chunksOf([0, sizes.keys]).slice(0, 1);
@@ -67,12 +69,17 @@ export function entryCount({layout}: FlashAttentionAttrs, {batch, heads}: Attent
 
 type ChunkInOrder = Omit<KeyChunk, 'isLast'>;
 
-/** @param unit chunks begin at multiples of so many keys. */
-function wholeChunks(sizes: AttentionSizes, unit: number, [first, end]: [number, number]): ChunkInOrder[] {
+/** A register tile, for which a plane has a texel. */
+interface Unit {
+  queries: number;
+  keys: number;
+}
+
+function wholeChunks(sizes: AttentionSizes, unit: Unit, [first, end]: [number, number]): ChunkInOrder[] {
   const {batch, heads, queries} = sizes;
   const step = keysThatFit(batch * heads, queries, sizes, unit);
   const chunks: ChunkInOrder[] = [];
-  for (let start = first - (first % unit); start < end; start += step) {
+  for (let start = first - (first % unit.keys); start < end; start += step) {
     const count = Math.min(step, end - start);
     chunks.push({start, count, tiles: {count: 1, queries, keys: count, columns: {first: 0, end: 1}}});
   }
@@ -84,7 +91,7 @@ function tileChunks(
   attrs: FlashAttentionAttrs,
   layout: BlockLayout,
   sizes: AttentionSizes,
-  unit: number,
+  unit: Unit,
   [firstKey, endKey]: [number, number],
 ): ChunkInOrder[] {
   const grid = tilesOf(layout);
@@ -115,18 +122,12 @@ function tileChunks(
   return chunks;
 }
 
-/** How many keys wide so many tiles may be; a multiple of the unit. */
-function keysThatFit(
-  tiles: number,
-  tileQueries: number,
-  {batch, heads, queries}: AttentionSizes,
-  unit: number,
-): number {
+/** How many keys wide so many tiles may be; a multiple of the unit's. */
+function keysThatFit(tiles: number, tileQueries: number, {batch, heads, queries}: AttentionSizes, unit: Unit): number {
   const scores = Math.max(chunkLimits.scores, chunkLimits.minKeys * batch * heads * queries);
   const wanted = Math.floor(scores / (tiles * tileQueries));
-  // A texel of a plane stands for a register tile.
-  const mostThatFits = Math.floor(largestTexture() / (tiles * Math.ceil(tileQueries / unit))) * unit;
-  return Math.max(unit, Math.min(wanted - (wanted % unit), mostThatFits));
+  const mostThatFits = Math.floor(largestTexture() / (tiles * Math.ceil(tileQueries / unit.queries))) * unit.keys;
+  return Math.max(unit.keys, Math.min(wanted - (wanted % unit.keys), mostThatFits));
 }
 
 /** Lengths that grow token by token make a texture of another size only every so many. */

@@ -1,9 +1,9 @@
 /**
  * Programs with several render targets, which tfjs's have not: a fragment makes a texel of each, so that what it fetches
- * serves more results. WebGL 2 promises four.
+ * serves more results. WebGL 2 promises four; most devices have eight.
  */
 import type {GPGPUContext, MathBackendWebGL} from '@tensorflow/tfjs-backend-webgl';
-import {type TensorInfo, util} from '@tensorflow/tfjs-core';
+import {env, type TensorInfo, util} from '@tensorflow/tfjs-core';
 import {buildFragmentProgram, type FragmentProgram, fragmentHeader} from './fragment_program.js';
 import type {Textures, Uniform} from './packed_program.js';
 import {packedCopy, uploadPacked} from './texel_copies.js';
@@ -37,12 +37,13 @@ function ofContext(gpgpu: GPGPUContext): OfContext {
 }
 
 /** Replaced by tests, which want to see what is done with fewer. */
-export const targetLimits = {most: 4};
+export const targetLimits = {most: 8};
 
 /** Whether a fragment can make texels of so many textures: WebGL 2 promises four targets, but not of 32-bit floats. */
 export function supportsTargets(backend: MathBackendWebGL, count: number): boolean {
-  if (count > targetLimits.most) return false;
   const {gpgpu} = backend;
+  if (count > Math.min(targetLimits.most, gpgpu.gl.getParameter((gpgpu.gl as WebGL2RenderingContext).MAX_DRAW_BUFFERS)))
+    return false;
   const {supported} = ofContext(gpgpu);
   const known = supported.get(count);
   if (known !== undefined) return known;
@@ -112,11 +113,32 @@ function textureShape(backend: MathBackendWebGL, {dataId}: TensorInfo): [rows: n
   return backend.texData.get(dataId).texShape as [number, number];
 }
 
-/** A tensor without contents, but with a texture. */
+/** A tensor without contents, but with a texture, its own to its makers and readers. */
 function packedTexture(backend: MathBackendWebGL, shape: number[]): TensorInfo {
   const info = backend.makeTensorInfo(shape, 'float32');
+  const sides = neighbourlySides(shape, env().getNumber('WEBGL_MAX_TEXTURE_SIZE'));
+  if (sides) backend.texData.get(info.dataId).texShape = sides;
   uploadPacked(backend, info);
   return info;
+}
+
+/** Texels of a row of a texture that patches of fragments go into without waste. */
+const LEAST_WIDTH = 32;
+
+/**
+ * Sides of a texture, in matrix elements, where texels below one another belong to the same column of a matrix, as far as
+ * it goes: GPUs work on patches of 8 × 4 fragments or so, which then fetch the same rows and columns. A fetch takes as long
+ * as the cache lines that a patch touches. tfjs would rather put a whole matrix into a row of the texture. Undefined
+ * where no such sides are within the limit.
+ */
+function neighbourlySides(shape: number[], limit: number): [rows: number, columns: number] | undefined {
+  const [rows, columns] = shape.slice(-2).map((size) => Math.ceil(size / 2));
+  const texelRows = shape.slice(0, -2).reduce((product, size) => product * size, rows);
+  const least = Math.max(texelRows / limit, LEAST_WIDTH / columns);
+  // Walks down a matrix take a few steps at a time where these end with a row of the texture (textures_glsl.ts).
+  const besideEachOther = least <= 1 ? 1 : 4 * Math.ceil(least / 4);
+  const width = besideEachOther * columns;
+  return width <= limit ? [2 * Math.ceil(texelRows / besideEachOther), 2 * width] : undefined;
 }
 
 /** The tensor in a texture that is packed as its shape says: its own, or one that tfjs makes. */

@@ -1,8 +1,16 @@
 /** Programs that make statistics of query rows, [B, H, Sq, 2]: a texel holds two numbers of two neighbouring rows. */
-import {LOWEST_FLOAT32} from '../../src/kernel_names.js';
-import {type AttentionVariant, headFunctions, headInputs, quadWalk} from './attention_glsl.js';
+import {type AttentionOrder, LOWEST_FLOAT32} from '../../src/kernel_names.js';
+import {type AttentionVariant, declareRowTexels, headFunctions, headInputs, quadWalk} from './attention_glsl.js';
 import type {PackedProgram} from './packed_program.js';
-import {lanes, planeNames} from './register_tiles_glsl.js';
+import {
+  assembleProgram,
+  lanes,
+  type PlanesProgram,
+  planeNames,
+  type RegisterTile,
+  setTargets,
+  targetNames,
+} from './register_tiles_glsl.js';
 import {texel, texelWalk, textureAccess, type Walk, walkTogether} from './textures_glsl.js';
 import {overTilesOfRows, rowInputs} from './tiles_glsl.js';
 
@@ -18,54 +26,84 @@ const enterRowPair = `
  * planes, which is that of the rows, and the walk's place.
  */
 function alongPlanes(
-  {side}: AttentionVariant,
+  {tile}: AttentionVariant,
   walk: Walk,
   count: string,
   body: (planes: string[]) => string,
   input: string,
 ): string {
-  const along = (i: number) => walkTogether([walk], count, body(lanes(side).map((j) => `${input}${i}${j}`)));
+  const {down, across} = tile;
+  const along = (i: number) => walkTogether([walk], count, body(lanes(across).map((j) => `${input}${i}${j}`)));
+  const rows = lanes(down).map((i) => `${i < down - 1 ? `if (query / 2 % ${down} == ${i}) ` : ''}{${along(i)}}`);
   return `${walk.declare}
-    ${side === 1 ? along(0) : `if (query / 2 % 2 == 0) {${along(0)}} else {${along(1)}}`}`;
+    ${rows.join(' else ')}`;
 }
 
-/** Forward: (maximum, sum of exp(score − maximum)) of both rows, over the chunk and, if there are any, those before. */
-export function runningStatsProgram(variant: AttentionVariant, hasPrevious: boolean): PackedProgram {
-  const {side} = variant;
-  const firstTile = `seen.x / ${2 * side}`;
-  const tiles = `(registerTiles(seen.y) - ${firstTile})`;
+/**
+ * Forward: (maximum, sum of exp(score − maximum)) of all rows of a register tile, over the chunk and, if there are any,
+ * those before. Both at once: what is summed up is rescaled where the maximum rises.
+ */
+export function runningStatsProgram(variant: AttentionVariant, hasPrevious: boolean): PlanesProgram {
+  const {tile} = variant;
+  const {down, across} = tile;
+  const result = statsTile(tile);
+  const firstTile = `seen.x / ${2 * across}`;
+  const tiles = `(registerTiles(seen.y, ${across}) - ${firstTile})`;
   const walk = texelWalk('scores00', 'scores', `firstTexel + ${firstTile}`, '1');
-  const overScores = (body: (scores: string) => string) =>
-    overTilesOfRows(
-      variant,
-      2,
-      alongPlanes(
-        variant,
-        walk,
-        tiles,
-        (planes) => planes.map((plane) => body(`texelFetch(${plane}, scoresAt, 0)`)).join('\n      '),
-        'scores',
-      ),
+  const addRow = (i: number) => {
+    const fetched = lanes(across).map((j) => `vec4 scores${j} = texelFetch(scores${i}${j}, scoresAt, 0);`);
+    const raised = lanes(across).reduce((most, j) => `max(${most}, max(scores${j}.xz, scores${j}.yw))`, `maximum${i}`);
+    const added = lanes(across).map(
+      (j) => `weights = exp(scores${j} - raised.xxyy); sum${i} += weights.xz + weights.yw;`,
     );
+    return `{
+        ${fetched.join(' ')}
+        vec2 raised = ${raised};
+        vec4 weights;
+        sum${i} *= exp(maximum${i} - raised);
+        ${added.join(' ')}
+        maximum${i} = raised;
+      }`;
+  };
+  const eachRow = (code: (i: number) => string) => lanes(down).map(code).join('\n  ');
   return {
     inputs: [
-      ...planeNames('scores', side),
+      ...planeNames('scores', tile),
       ...(hasPrevious ? (['previousStats'] as const) : []),
       ...rowInputs(variant),
       ...headInputs(variant),
     ],
+    tile: result,
+    targets: targetNames(result),
     code: `
 ${headFunctions(variant)}
 void main() {
-  ${enterRowPair}
-  vec4 previous = ${hasPrevious ? texel('previousStats', 'index') : 'vec4(lowestMaximum, 0.0, lowestMaximum, 0.0)'};
-  vec2 maximum = previous.xz;
-  ${overScores((scores) => `{ vec4 scores4 = ${scores}; maximum = max(maximum, max(scores4.xz, scores4.yw)); }`)}
-  vec2 sum = previous.yw * exp(previous.xz - maximum);
-  ${overScores((scores) => `{ vec4 weights = exp(${scores} - maximum.xxyy); sum += weights.xz + weights.yw; }`)}
-  setOutput(vec4(maximum.x, sum.x, maximum.y, sum.y));
+  int index = outputTexel();
+  int tilesDown = registerTiles(queries, ${down});
+  int query = ${2 * down} * (index % tilesDown);
+  int headIndex = index / tilesDown;
+  if (headIndex >= batch * heads) { ${setTargets(result, () => 'vec4(0.0)')} return; }
+  Head head = makeHead(headIndex);
+  ${
+    hasPrevious
+      ? declareRowTexels(variant, 'previous', 'previousStats')
+      : eachRow((i) => `vec4 previous${i} = vec4(lowestMaximum, 0.0, lowestMaximum, 0.0);`)
+  }
+  ${eachRow((i) => `vec2 maximum${i} = previous${i}.xz; vec2 sum${i} = previous${i}.yw;`)}
+  ${overTilesOfRows(variant, 2 * down, `${walk.declare}\n    ${walkTogether([walk], tiles, eachRow(addRow), 2)}`)}
+  ${setTargets(result, (_, i) => `vec4(maximum${i}.x, sum${i}.x, maximum${i}.y, sum${i}.y)`)}
 }`,
   };
+}
+
+/** Register tiles of statistics, of the rows of such a one. */
+function statsTile({down}: RegisterTile): RegisterTile {
+  return {down, across: 1};
+}
+
+/** Puts these statistics together. */
+export function assembleStatsProgram({tile}: AttentionVariant): PackedProgram {
+  return assembleProgram({tile: statsTile(tile), rows: 'queries', columns: '2'});
 }
 
 /** Forward: softmaxStats of both rows, from the running (maximum, sum) of all chunks. */
@@ -92,8 +130,8 @@ export function distanceSumsProgram(
   weightsAre: 'dScores' | 'probabilities',
   hasPrevious: boolean,
 ): PackedProgram {
-  const {side} = variant;
-  const keysPerTile = 2 * side;
+  const {tile} = variant;
+  const keysPerTile = 2 * tile.across;
   const walk = texelWalk('weights00', 'weights', `firstTexel + seen.x / ${keysPerTile} + done`, '1');
   const addQuad = (plane: string, j: number) => `
       vec4 quad${j} = ${weightsAre === 'probabilities' ? 'abs' : ''}(texelFetch(${plane}, weightsAt, 0));
@@ -101,7 +139,7 @@ export function distanceSumsProgram(
       plain += quad${j};`;
   return {
     inputs: [
-      ...planeNames('weights', side),
+      ...planeNames('weights', tile),
       ...(hasPrevious ? (['previous'] as const) : []),
       ...rowInputs(variant),
       ...headInputs(variant),
@@ -116,15 +154,15 @@ void main() {
     variant,
     2,
     `int key = firstKey + ${keysPerTile} * (seen.x / ${keysPerTile});
-    int tiles = registerTiles(seen.y) - seen.x / ${keysPerTile};
+    int tiles = registerTiles(seen.y, ${tile.across}) - seen.x / ${keysPerTile};
     // Sums of few terms, and sums of these, round less than one of many.
-    for (int done = 0; done < tiles; done += ${8 / side}) {
+    for (int done = 0; done < tiles; done += ${8 / tile.across}) {
       vec4 weighted = vec4(0.0);
       vec4 plain = vec4(0.0);
       ${alongPlanes(
         variant,
         walk,
-        `min(${8 / side}, tiles - done)`,
+        `min(${8 / tile.across}, tiles - done)`,
         (planes) => `${planes.map(addQuad).join('')}
       key += ${keysPerTile};`,
         'weights',
@@ -166,13 +204,13 @@ void main() {
 }
 
 /** Backward: (delta, 0) of both rows, delta = Σ dOutput·output − dLse. */
-export function deltaProgram(variant: AttentionVariant, hasDLse: boolean): PackedProgram {
-  const output = quadWalk(variant, 'o', 'along', 'query', '0');
-  const dOutput = quadWalk(variant, 'dO', 'along', 'query', '0');
+export function deltaProgram(order: AttentionOrder, hasDLse: boolean): PackedProgram {
+  const output = quadWalk({order}, 'o', 'along', 'query', '0');
+  const dOutput = quadWalk({order}, 'dO', 'along', 'query', '0');
   return {
     inputs: ['o', 'dO', ...(hasDLse ? (['dSoftmaxStats'] as const) : [])],
     code: `
-${headFunctions({...variant, layout: false, slopes: false, queryLengths: false, keyLengths: false})}
+${headFunctions({layout: false, slopes: false, queryLengths: false, keyLengths: false})}
 void main() {
   ${enterRowPair}
   // Two short sums per row round less than one long one.

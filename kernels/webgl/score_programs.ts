@@ -1,6 +1,7 @@
 /** Programs that make planes of a chunk (tiles_glsl.ts): scores, probabilities, and the gradient of the scores. */
 import {
   type AttentionVariant,
+  columnsInput,
   declareRowTexels,
   dotProducts,
   dropoutFunctions,
@@ -10,8 +11,7 @@ import {
   scoreInputs,
   tanhFunction,
 } from './attention_glsl.js';
-import {forEachQuad, planeNames, setTargets, targetNames} from './register_tiles_glsl.js';
-import type {RenderTargetsProgram} from './render_targets.js';
+import {forEachQuad, type PlanesProgram, planeNames, setTargets, targetNames} from './register_tiles_glsl.js';
 import {texel} from './textures_glsl.js';
 import {enterScoreTile, QUARTER_SETS, quadInputs} from './tiles_glsl.js';
 
@@ -22,33 +22,35 @@ const placeOf = (i: number, j: number) => `query + ${2 * i}, key + ${2 * j}`;
 const declareScores = (variant: AttentionVariant) => `
   ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
   ${forEachQuad(
-    variant.side,
+    variant.tile,
     (ij, i, j) => `vec4 scores${ij} = scoresOf(head, dots${ij}, ${placeOf(i, j)});
   ${variant.layout ? `if (liveQuarters != ${QUARTER_SETS - 1}) { scores${ij} = liveScores(scores${ij}, liveQuarters, ${placeOf(i, j)}); }` : ''}`,
   )}`;
 
 /** Scores of the forward pass. */
-export function scoresProgram(variant: AttentionVariant): RenderTargetsProgram {
+export function scoresProgram(variant: AttentionVariant): PlanesProgram {
   return {
-    inputs: ['q', 'k', ...quadInputs(variant), ...headInputs(variant), ...scoreInputs(variant)],
-    targets: targetNames(variant.side),
+    inputs: ['q', columnsInput(variant, 'k'), ...quadInputs(variant), ...headInputs(variant), ...scoreInputs(variant)],
+    tile: variant.tile,
+    targets: targetNames(variant.tile),
     code: `
 ${headFunctions(variant)}
 ${scoreFunctions(variant)}
 void main() {
   ${enterScoreTile(variant, 'vec4(hiddenScore)')}
   ${declareScores(variant)}
-  ${setTargets(variant.side, (ij) => `scores${ij}`)}
+  ${setTargets(variant.tile, (ij) => `scores${ij}`)}
 }`,
   };
 }
 
 /** exp(scores − maximum) of the forward pass, times what dropout makes of it, from scores and (maximum, sum) rows. */
-export function weightsProgram(variant: AttentionVariant): RenderTargetsProgram {
-  const {side, dropout} = variant;
+export function weightsProgram(variant: AttentionVariant): PlanesProgram {
+  const {tile, dropout} = variant;
   return {
-    inputs: [...planeNames('scores', side), 'stats', ...quadInputs(variant), ...headInputs(variant)],
-    targets: targetNames(side),
+    inputs: [...planeNames('scores', tile), 'stats', ...quadInputs(variant), ...headInputs(variant)],
+    tile,
+    targets: targetNames(tile),
     code: `
 ${headFunctions(variant)}
 ${dropoutFunctions(variant)}
@@ -56,11 +58,11 @@ void main() {
   ${enterScoreTile(variant, 'vec4(0.0)')}
   ${declareRowTexels(variant, 'stats', 'stats')}
   ${forEachQuad(
-    side,
+    tile,
     (ij, i, j) => `vec4 weights${ij} = exp(${texel(`scores${ij}`, 'index')} - stats${i}.xxzz);
   ${dropout ? `weights${ij} = mix(vec4(0.0), weights${ij} * dropoutFactor, keptOf(head, ${placeOf(i, j)}));` : ''}`,
   )}
-  ${setTargets(side, (ij) => `weights${ij}`)}
+  ${setTargets(tile, (ij) => `weights${ij}`)}
 }`,
   };
 }
@@ -69,11 +71,19 @@ void main() {
  * Probabilities of the backward pass, P = exp(S − reference) / sum, recomputed from softmaxStats. Those that dropout drops are stored as −P:
  * the gradient of the scores needs them, that of the values must not have them.
  */
-export function probabilitiesProgram(variant: AttentionVariant): RenderTargetsProgram {
-  const {side, dropout} = variant;
+export function probabilitiesProgram(variant: AttentionVariant): PlanesProgram {
+  const {tile, dropout} = variant;
   return {
-    inputs: ['q', 'k', 'softmaxStats', ...quadInputs(variant), ...headInputs(variant), ...scoreInputs(variant)],
-    targets: targetNames(side),
+    inputs: [
+      'q',
+      columnsInput(variant, 'k'),
+      'softmaxStats',
+      ...quadInputs(variant),
+      ...headInputs(variant),
+      ...scoreInputs(variant),
+    ],
+    tile,
+    targets: targetNames(tile),
     code: `
 ${headFunctions(variant)}
 ${scoreFunctions(variant)}
@@ -87,11 +97,11 @@ void main() {
   ${declareScores(variant)}
   ${declareRowTexels(variant, 'stats', 'softmaxStats')}
   ${forEachQuad(
-    side,
+    tile,
     (ij, i, j) => `vec4 probabilities${ij} = probabilitiesOf(scores${ij}, stats${i});
   ${dropout ? `probabilities${ij} = mix(-probabilities${ij}, probabilities${ij}, keptOf(head, ${placeOf(i, j)}));` : ''}`,
   )}
-  ${setTargets(side, (ij) => `probabilities${ij}`)}
+  ${setTargets(tile, (ij) => `probabilities${ij}`)}
 }`,
   };
 }
@@ -103,39 +113,42 @@ void main() {
 export type GradientOf = 'dots' | 'scores';
 
 /** dS = P ∘ (dO·Vᵀ − delta), from probabilities and delta. */
-export function scoreGradientProgram(variant: AttentionVariant, gradientOf: GradientOf): RenderTargetsProgram {
-  const {side, dropout} = variant;
+export function scoreGradientProgram(variant: AttentionVariant, gradientOf: GradientOf): PlanesProgram {
+  const {tile, dropout} = variant;
   const needsDots = variant.softcap && gradientOf === 'dots';
+  // Devices promise no more than sixteen textures.
+  const withoutSlopes = {...variant, slopes: false};
   const throughSoftcap = `
   ${dotProducts(variant, 'dots', {operand: 'q', row: 'query'}, {operand: 'k', row: 'key'})}
-  ${forEachQuad(side, (ij) => `vec4 t${ij} = tanhQuad(dots${ij} * (scale / softcap)); gradient${ij} *= 1.0 - t${ij} * t${ij};`)}`;
+  ${forEachQuad(tile, (ij) => `vec4 t${ij} = tanhQuad(dots${ij} * (scale / softcap)); gradient${ij} *= 1.0 - t${ij} * t${ij};`)}`;
   return {
     inputs: [
       'dO',
-      'v',
-      ...planeNames('probabilities', side),
+      columnsInput(variant, 'v'),
+      ...planeNames('probabilities', tile),
       'delta',
-      ...(needsDots ? (['q', 'k'] as const) : []),
+      ...(needsDots ? ['q', columnsInput(variant, 'k')] : []),
       ...quadInputs(variant),
-      ...headInputs(variant),
+      ...headInputs(withoutSlopes),
     ],
-    targets: targetNames(side),
+    tile,
+    targets: targetNames(tile),
     code: `
-${headFunctions(variant)}
+${headFunctions(withoutSlopes)}
 ${needsDots ? tanhFunction : ''}
 void main() {
   ${enterScoreTile(variant, 'vec4(0.0)')}
   ${dotProducts(variant, 'gradient', {operand: 'dO', row: 'query'}, {operand: 'v', row: 'key'})}
   ${declareRowTexels(variant, 'delta', 'delta')}
   ${forEachQuad(
-    side,
+    tile,
     (ij, i) => `vec4 p${ij} = ${texel(`probabilities${ij}`, 'index')};
   ${dropout ? `gradient${ij} = mix(vec4(0.0), gradient${ij} * dropoutFactor, greaterThan(p${ij}, vec4(0.0)));` : ''}
   gradient${ij} = abs(p${ij}) * (gradient${ij} - delta${i}.xxzz);`,
   )}
   ${needsDots ? throughSoftcap : ''}
   // Padding beyond the matrices may hold anything.
-  ${setTargets(side, (ij) => `mix(gradient${ij}, vec4(0.0), equal(p${ij}, vec4(0.0)))`)}
+  ${setTargets(tile, (ij) => `mix(gradient${ij}, vec4(0.0), equal(p${ij}, vec4(0.0)))`)}
 }`,
   };
 }

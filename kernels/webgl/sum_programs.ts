@@ -1,41 +1,51 @@
 /**
  * Programs that sum rows of a matrix, weighted by planes of a chunk: along its rows (output, dQ) or down its columns (dK,
- * dV). Their results are planes, in BHSD order, and are carried from chunk to chunk.
+ * dV). They make planes, in BHSD order, out of which result_programs.ts makes results, chunk by chunk.
  */
+import {type AttentionVariant, depthOf, headFunctions, headInputs, type Operand, quadWalk} from './attention_glsl.js';
 import {
-  type AttentionVariant,
-  declareRowTexels,
-  depthOf,
-  headFunctions,
-  headInputs,
-  type Operand,
-  quadWalk,
-} from './attention_glsl.js';
-import {forEachQuad, lanes, planeNames, setTargets, targetNames} from './register_tiles_glsl.js';
-import type {RenderTargetsProgram} from './render_targets.js';
-import {texel, texelWalk, type Walk, walkTogether} from './textures_glsl.js';
+  forEachQuad,
+  lanes,
+  type PlanesProgram,
+  planeNames,
+  type RegisterTile,
+  setTargets,
+  targetNames,
+  transposed,
+} from './register_tiles_glsl.js';
+import {texelWalk, type Walk, walkTogether} from './textures_glsl.js';
 import {columnInputs, overTilesOfColumns, overTilesOfRows, rowInputs} from './tiles_glsl.js';
 
-const previousPlanes = ({side}: AttentionVariant, hasPrevious: boolean) =>
-  hasPrevious ? planeNames('previous', side) : [];
-
-/** GLSL that finds the register tile of a result, and leaves those beyond it at 0. */
+/**
+ * GLSL that finds the register tile of a result, whose quads lie `resultTilesAcross` columns of quads apart, and leaves those
+ * beyond it at 0.
+ */
 function enterResult(
-  {side}: AttentionVariant,
+  tile: RegisterTile,
   names: {row: string; rows: string; matrixIndex: string; matrices: string; columns: string},
 ): string {
   const {row, rows, matrixIndex, matrices, columns} = names;
+  const {down, across} = tile;
   return `
   int index = outputTexel();
-  int column = ${side} * (index % registerTiles(${columns}));
-  int rowOfTiles = index / registerTiles(${columns});
-  int ${row} = ${2 * side} * (rowOfTiles % registerTiles(${rows}));
-  int ${matrixIndex} = rowOfTiles / registerTiles(${rows});
-  if (${matrixIndex} >= ${matrices}) { ${setTargets(side, () => 'vec4(0.0)')} return; }`;
+  int resultTilesAcross = registerTiles(${columns}, ${across});
+  int resultTilesDown = registerTiles(${rows}, ${down});
+  int column = index % resultTilesAcross;
+  int rowOfTiles = index / resultTilesAcross;
+  int ${row} = ${2 * down} * (rowOfTiles % resultTilesDown);
+  int ${matrixIndex} = rowOfTiles / resultTilesDown;
+  if (${matrixIndex} >= ${matrices}) { ${setTargets(tile, () => 'vec4(0.0)')} return; }`;
 }
+
+/** More make the programs longer, but no faster. */
+const STEPS_AT_ONCE = 2;
 
 /** What a register tile of a result is summed from. */
 interface WeightedRows {
+  /** That of the result. */
+  result: RegisterTile;
+  /** How many pairs of rows go with a register tile of the weights. */
+  pairs: number;
   /** Over the register tiles of the weights, whose planes are `weights${ij}`. */
   weights: Walk;
   /** How a weight is read: absent where it counts as it is. */
@@ -51,34 +61,35 @@ interface WeightedRows {
 }
 
 /**
- * GLSL that adds to `sum${ij}` the rows `seen` of a matrix, in `side` columns of quads, by their weights. The register tile
+ * GLSL that adds to `sum${ij}` the rows `seen` of a matrix, in as many columns of quads as the result's register tile has, by their weights. The register tile
  * at the end is taken apart: rows that are not seen may be padding, whose content nobody vouches for.
  */
 function addWeightedRows(variant: AttentionVariant, sums: WeightedRows): string {
-  const {side} = variant;
-  const {weights, weight = (fetch) => fetch, matrix, firstRow, first, second, planeOf} = sums;
-  const rowsPerTile = 2 * side;
+  const {result, pairs, weights, weight = (fetch) => fetch, matrix, firstRow, first, second, planeOf} = sums;
+  const rowsPerTile = 2 * pairs;
   const walkOf = (pair: number, column: number) =>
     quadWalk(
       variant,
       matrix,
-      {down: side},
+      {down: pairs},
       `${firstRow} + ${rowsPerTile} * firstTile + ${2 * pair}`,
-      `column + ${column}`,
+      `column + ${column} * resultTilesAcross`,
       `${matrix}${pair}${column}`,
     );
-  const rowWalks = lanes(side).flatMap((pair) => lanes(side).map((column) => walkOf(pair, column)));
+  const rowWalks = lanes(pairs).flatMap((pair) => lanes(result.across).map((column) => walkOf(pair, column)));
   const fetchAll = [
-    ...planeNames('weights', side).map((name) => `vec4 w_${name} = ${weight(`texelFetch(${name}, weightsAt, 0)`)};`),
-    ...rowWalks.map(({fetch}, n) => `vec4 x${Math.floor(n / side)}${n % side} = ${fetch};`),
+    ...planeNames('weights', variant.tile).map(
+      (name) => `vec4 w_${name} = ${weight(`texelFetch(${name}, weightsAt, 0)`)};`,
+    ),
+    ...rowWalks.map(({fetch}, n) => `vec4 x${Math.floor(n / result.across)}${n % result.across} = ${fetch};`),
   ].join('\n      ');
   const w = (pair: number, lane: number) => `w_weights${planeOf(pair, lane)}`;
   const product = (pair: number, lane: number, column: number) =>
     `${w(pair, lane)}.${first.weights} * x${pair}${column}.xyxy + ${w(pair, lane)}.${second.weights} * x${pair}${column}.zwzw`;
   const addAll = forEachQuad(
-    side,
+    result,
     (ij, lane, column) =>
-      `sum${ij} += ${lanes(side)
+      `sum${ij} += ${lanes(pairs)
         .map((pair) => product(pair, lane, column))
         .join(' + ')};`,
   );
@@ -86,10 +97,10 @@ function addWeightedRows(variant: AttentionVariant, sums: WeightedRows): string 
     const pair = row >> 1;
     const {hide} = row % 2 === 0 ? first : second;
     const half = row % 2 === 0 ? 'xy' : 'zw';
-    const hidden = lanes(side).flatMap((lane) => [
-      `${w(pair, lane)}.${hide} = vec2(0.0);`,
-      `x${pair}${lane}.${half} = vec2(0.0);`,
-    ]);
+    const hidden = [
+      ...lanes(result.down).map((lane) => `${w(pair, lane)}.${hide} = vec2(0.0);`),
+      ...lanes(result.across).map((column) => `x${pair}${column}.${half} = vec2(0.0);`),
+    ];
     return `if (rest <= ${row}) { ${hidden.join(' ')} }`;
   };
   return `
@@ -99,7 +110,7 @@ function addWeightedRows(variant: AttentionVariant, sums: WeightedRows): string 
     int rest = seen.y - ${rowsPerTile} * wholeTiles;
     ${weights.declare}
     ${rowWalks.map(({declare}) => declare).join('\n    ')}
-    ${walkTogether([weights, ...rowWalks], '(wholeTiles - firstTile)', `${fetchAll}\n      ${addAll}`)}
+    ${walkTogether([weights, ...rowWalks], '(wholeTiles - firstTile)', `${fetchAll}\n      ${addAll}`, STEPS_AT_ONCE)}
     if (rest > 0) {
       ${fetchAll}
       ${Array.from({length: rowsPerTile - 1}, (_, row) => hideRow(row + 1)).join('\n      ')}
@@ -108,52 +119,25 @@ function addWeightedRows(variant: AttentionVariant, sums: WeightedRows): string 
     }`;
 }
 
-/**
- * sum[i, ·] = Σ_j weights[i, j]·matrix[j, ·] over the keys j of the chunk. In the forward pass (`matrix` v) what the
- * chunks before gave is rescaled to the new maximum, and the last chunk divides by the sum (FlashAttention-2, algorithm
- * 1); for dQ (`matrix` k) it is added as it is.
- */
-export function sumOverKeysProgram(
-  variant: AttentionVariant,
-  matrix: 'k' | 'v',
-  hasPrevious: boolean,
-): RenderTargetsProgram {
-  const {side} = variant;
-  const previous = (ij: string) => texel(`previous${ij}`, 'index');
-  const factor = (i: number) => `vec2 factor${i} = exp(previousStats${i} - stats${i}).xz;`;
-  const addPrevious = `
-  ${declareRowTexels(variant, 'previousStats', 'previousStats')}
-  ${lanes(side).map(factor).join('\n  ')}
-  ${forEachQuad(side, (ij, i) => `sum${ij} += ${previous(ij)} * factor${i}.xxyy;`)}`;
-  const softmax = `
-  ${declareRowTexels(variant, 'stats', 'stats')}
-  ${hasPrevious ? addPrevious : ''}
-  if (isLastChunk == 1) {
-    // Only a row that saw nothing has a sum below exp(0).
-    ${forEachQuad(side, (ij, i) => `sum${ij} = mix(sum${ij} / stats${i}.yyww, vec4(0.0), lessThan(stats${i}.yyww, vec4(0.5)));`)}
-  }`;
-  const gradient = forEachQuad(side, (ij) => `sum${ij} = sum${ij} * scale${hasPrevious ? ` + ${previous(ij)}` : ''};`);
-  const statsInputs = hasPrevious ? (['stats', 'previousStats'] as const) : (['stats'] as const);
+/** sum[i, ·] = Σ_j weights[i, j]·matrix[j, ·] over the keys j of the chunk, for all queries i. */
+export function sumOverKeysProgram(variant: AttentionVariant, matrix: 'k' | 'v'): PlanesProgram {
+  const {tile} = variant;
   return {
-    inputs: [
-      ...planeNames('weights', side),
-      matrix,
-      ...previousPlanes(variant, hasPrevious),
-      ...(matrix === 'v' ? statsInputs : []),
-      ...rowInputs(variant),
-      ...headInputs(variant),
-    ],
-    targets: targetNames(side),
+    inputs: [...planeNames('weights', tile), matrix, ...rowInputs(variant), ...headInputs(variant)],
+    tile,
+    targets: targetNames(tile),
     code: `
 ${headFunctions(variant)}
 void main() {
-  ${enterResult(variant, {row: 'query', rows: 'queries', matrixIndex: 'headIndex', matrices: 'batch * heads', columns: depthOf(matrix)})}
+  ${enterResult(tile, {row: 'query', rows: 'queries', matrixIndex: 'headIndex', matrices: 'batch * heads', columns: depthOf(matrix)})}
   Head head = makeHead(headIndex);
-  ${forEachQuad(side, (ij) => `vec4 sum${ij} = vec4(0.0);`)}
+  ${forEachQuad(tile, (ij) => `vec4 sum${ij} = vec4(0.0);`)}
   ${overTilesOfRows(
     variant,
-    2 * side,
+    2 * tile.down,
     addWeightedRows(variant, {
+      result: tile,
+      pairs: tile.across,
       weights: texelWalk('weights00', 'weights', 'firstTexel + firstTile', '1'),
       matrix,
       firstRow: 'firstKey',
@@ -162,56 +146,39 @@ void main() {
       planeOf: (pair, lane) => `${lane}${pair}`,
     }),
   )}
-  ${matrix === 'v' ? softmax : gradient}
-  ${setTargets(side, (ij) => `sum${ij}`)}
+  ${setTargets(tile, (ij) => `sum${ij}`)}
 }`,
   };
 }
 
 /**
  * sum[j, ·] = Σ_i weights[i, j]·matrix[i, ·] over all queries i of all heads that share a key/value head, for the keys j
- * of the chunk; the other keys keep what they had. dV has the probabilities as weights, without those that dropout
- * dropped; dK has dS, times scale.
+ * of the chunk, which the planes alone hold. Of probabilities those that dropout dropped count nothing.
  */
-export function sumOverQueriesProgram(
-  variant: AttentionVariant,
-  matrix: 'q' | 'dO',
-  hasPrevious: boolean,
-): RenderTargetsProgram {
-  const {side} = variant;
+export function sumOverQueriesProgram(variant: AttentionVariant, matrix: 'q' | 'dO'): PlanesProgram {
+  const {tile} = variant;
+  const result = transposed(tile);
   const dropped = matrix === 'dO' && variant.dropout;
-  const factor = matrix === 'q' ? 'scale' : dropped ? 'dropoutFactor' : '1.0';
   return {
-    inputs: [
-      ...planeNames('weights', side),
-      matrix,
-      ...previousPlanes(variant, hasPrevious),
-      ...columnInputs(variant),
-      ...headInputs(variant),
-    ],
-    targets: targetNames(side),
+    inputs: [...planeNames('weights', tile), matrix, ...columnInputs(variant), ...headInputs(variant)],
+    tile: result,
+    targets: targetNames(result),
     code: `
 ${headFunctions(variant)}
 void main() {
-  ${enterResult(variant, {row: 'key', rows: 'keys', matrixIndex: 'keyHeadIndex', matrices: 'batch * keyHeads', columns: depthOf(matrix)})}
-  if (key < chunkStart || key >= chunkStart + chunkKeys) {
-    ${setTargets(side, (ij) => (hasPrevious ? texel(`previous${ij}`, 'index') : 'vec4(0.0)'))}
-    return;
-  }
+  ${enterResult(result, {row: 'keyOfChunk', rows: 'chunkKeys', matrixIndex: 'keyHeadIndex', matrices: 'batch * keyHeads', columns: depthOf(matrix)})}
+  int key = chunkStart + keyOfChunk;
   int group = heads / keyHeads;
-  ${forEachQuad(side, (ij) => `vec4 sum${ij} = vec4(0.0);`)}
+  ${forEachQuad(result, (ij) => `vec4 sum${ij} = vec4(0.0);`)}
   for (int member = 0; member < group; member++) {
     Head head = makeHead(keyHeadIndex / keyHeads * heads + keyHeadIndex % keyHeads * group + member);
     ${overTilesOfColumns(
       variant,
-      2 * side,
+      2 * tile.across,
       addWeightedRows(variant, {
-        weights: texelWalk(
-          'weights00',
-          'weights',
-          'firstTexel + firstTile * registerTiles(tileKeys)',
-          'registerTiles(tileKeys)',
-        ),
+        result,
+        pairs: tile.down,
+        weights: texelWalk('weights00', 'weights', 'firstTexel + firstTile * tilesAcross', 'tilesAcross'),
         ...(dropped && {weight: (fetch: string) => `max(${fetch}, 0.0)`}),
         matrix,
         firstRow: 'firstQuery',
@@ -221,7 +188,7 @@ void main() {
       }),
     )}
   }
-  ${setTargets(side, (ij) => `sum${ij} * ${factor}`)}
+  ${setTargets(result, (ij) => `sum${ij}`)}
 }`,
   };
 }

@@ -75,7 +75,7 @@ export interface Walk {
   /** To the next texture row, if steps without looking out have led past the end of one. */
   wrap: string;
   /** Whether all of so many texels are reached that way. */
-  isStraight: (steps: string) => string;
+  isStraight: (steps: number) => string;
 }
 
 /** A walk that begins anew in a loop: its step is declared outside of that, its start inside. */
@@ -98,30 +98,32 @@ export function texelWalk(texture: string, name: string, start: string, step: st
     advance: `${at} = advance(${at}, ${by}, ${width});`,
     advanceStraight: `${at} += ${by};`,
     wrap: `${at} = advance(${at}, ivec2(0), ${width});`,
-    isStraight: (steps) => `${at}.x + (${steps} - 1) * ${by}.x < ${width}`,
+    isStraight: (steps) => `${at}.x + ${steps - 1} * ${by}.x < ${width}`,
   };
 }
 
 /**
- * GLSL that takes the walks so many steps on, with `body` at each. Most textures are as wide as their matrix, so that no
- * walk meets the end of a texture row: then four steps at a time, without looking out for it.
+ * GLSL that takes the walks so many steps on, with `body` at each: `atOnce` of them, without looking out for the end of a
+ * texture row, wherever no walk meets one among them. Bodies with many fetches gain nothing by that.
  */
-export function walkTogether(walks: Walk[], count: string, body: string): string {
+export function walkTogether(walks: Walk[], count: string, body: string, atOnce = 4): string {
+  const step = `{ ${body} }
+      ${walks.map(({advance}) => advance).join(' ')}
+      n++;`;
   const straightStep = `{ ${body} }
-      ${walks.map(({advanceStraight}) => advanceStraight).join(' ')}`;
+        ${walks.map(({advanceStraight}) => advanceStraight).join(' ')}`;
+  const straightSteps = `if (n + ${atOnce} <= count && ${walks.map(({isStraight}) => isStraight(atOnce)).join(' && ')}) {
+        ${Array(atOnce).fill(straightStep).join('\n        ')}
+        ${walks.map(({wrap}) => wrap).join(' ')}
+        n += ${atOnce};
+        continue;
+      }`;
   return `
   {
     int count = ${count};
-    int n = 0;
-    if (${walks.map(({isStraight}) => isStraight('count')).join(' && ')}) {
-      for (; n + 4 <= count; n += 4) {
-      ${Array(4).fill(straightStep).join('\n      ')}
-      }
-      ${walks.map(({wrap}) => wrap).join(' ')}
-    }
-    for (; n < count; n++) {
-      ${body}
-      ${walks.map(({advance}) => advance).join(' ')}
+    for (int n = 0; n < count;) {
+      ${atOnce > 1 ? straightSteps : ''}
+      ${step}
     }
   }`;
 }

@@ -17,7 +17,7 @@ import {texel} from './textures_glsl.js';
 export const QUARTER_SETS = 16;
 
 type Sparse = Pick<AttentionVariant, 'layout'>;
-type Tiled = Pick<AttentionVariant, 'layout' | 'side'>;
+type Tiled = Pick<AttentionVariant, 'layout' | 'tile'>;
 
 /** Inputs of programs that make planes of a chunk (`enterScoreTile`). */
 export const quadInputs = ({layout}: Sparse) => (layout ? (['tilePlaces'] as const) : []);
@@ -55,7 +55,8 @@ vec4 liveScores(vec4 scores, int liveQuarters, int query, int key) {
  * `query` and `key`, the number `index` of its texel and with a layout `liveQuarters`; writes `otherwise` and ends where no
  * query of the register tile sees a key of it.
  */
-export function enterScoreTile({layout, side}: Tiled, otherwise: string): string {
+export function enterScoreTile({layout, tile: registerTile}: Tiled, otherwise: string): string {
+  const {down, across} = registerTile;
   const place = layout
     ? `
   ivec2 spot = indices(${texel('tilePlaces', 'tile % tileCount')});
@@ -70,15 +71,17 @@ export function enterScoreTile({layout, side}: Tiled, otherwise: string): string
   int key = chunkStart + within.y;`;
   return `
   int index = outputTexel();
-  int rowOfTiles = index / registerTiles(tileKeys);
-  int tile = rowOfTiles / registerTiles(tileQueries);
-  ivec2 within = ${2 * side} * ivec2(rowOfTiles % registerTiles(tileQueries), index % registerTiles(tileKeys));
+  int tilesAcross = registerTiles(tileKeys, ${across});
+  int tilesDown = registerTiles(tileQueries, ${down});
+  int rowOfTiles = index / tilesAcross;
+  int tile = rowOfTiles / tilesDown;
+  ivec2 within = 2 * ivec2(${down}, ${across}) * ivec2(rowOfTiles % tilesDown, index % tilesAcross);
   ${place}
   // Textures may be larger than what they hold.
-  if (headIndex >= batch * heads) { ${setTargets(side, () => 'vec4(0.0)')} return; }
+  if (headIndex >= batch * heads) { ${setTargets(registerTile, () => 'vec4(0.0)')} return; }
   Head head = makeHead(headIndex);
-  ivec2 seen = visibleKeys(head, query, query + ${2 * side - 1});
-  if (query >= queries || key + ${2 * side - 1} < seen.x || key >= seen.y) { ${setTargets(side, () => otherwise)} return; }`;
+  ivec2 seen = visibleKeys(head, query, query + ${2 * down - 1});
+  if (query >= queries || key + ${2 * across - 1} < seen.x || key >= seen.y) { ${setTargets(registerTile, () => otherwise)} return; }`;
 }
 
 /**
@@ -86,9 +89,10 @@ export function enterScoreTile({layout, side}: Tiled, otherwise: string): string
  * `firstTexel` is the number of the first texel of their register tiles in the tile, `firstKey` the tile's first key, and
  * `seen` the keys that they see, counted from it.
  */
-export function overTilesOfRows({layout, side}: Tiled, rows: number, body: string): string {
+export function overTilesOfRows({layout, tile: registerTile}: Tiled, rows: number, body: string): string {
+  const {down, across} = registerTile;
   const inTile = (tile: string, row: string, firstKey: string) => `
-    int firstTexel = (${tile} * registerTiles(tileQueries) + ${row} / ${2 * side}) * registerTiles(tileKeys);
+    int firstTexel = (${tile} * registerTiles(tileQueries, ${down}) + ${row} / ${2 * down}) * registerTiles(tileKeys, ${across});
     int firstKey = ${firstKey};
     ivec2 seen = clamp(visibleKeys(head, query, query + ${rows - 1}) - firstKey, 0, tileKeys);
     ${body}`;
@@ -105,11 +109,13 @@ export function overTilesOfRows({layout, side}: Tiled, rows: number, body: strin
 /**
  * GLSL that runs `body` for each tile that so many columns of `head` cross, from `key` on, all in one register tile. There,
  * `firstTexel` is the number of the first texel of their register tiles in the tile, from where texels below are
- * registerTiles(tileKeys) on, `firstQuery` the tile's first query, and `seen` the queries that see them, counted from it.
+ * `tilesAcross` on, `firstQuery` the tile's first query, and `seen` the queries that see them, counted from it.
  */
-export function overTilesOfColumns({layout, side}: Tiled, columns: number, body: string): string {
+export function overTilesOfColumns({layout, tile: registerTile}: Tiled, columns: number, body: string): string {
+  const {down, across} = registerTile;
   const inTile = (tile: string, firstQuery: string) => `
-    int firstTexel = ${tile} * registerTiles(tileQueries) * registerTiles(tileKeys) + (key - chunkStart) % tileKeys / ${2 * side};
+    int tilesAcross = registerTiles(tileKeys, ${across});
+    int firstTexel = ${tile} * registerTiles(tileQueries, ${down}) * tilesAcross + (key - chunkStart) % tileKeys / ${2 * across};
     int firstQuery = ${firstQuery};
     ivec2 seen = clamp(visibleQueries(head, key, key + ${columns - 1}) - firstQuery, 0, tileQueries);
     ${body}`;
