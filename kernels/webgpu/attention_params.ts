@@ -3,6 +3,7 @@ import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_n
 import {type AttentionSizes, broadcastStrides, dropoutThreshold} from '../attention_sizes.js';
 import type {AttentionVariant} from './attention_wgsl.js';
 import type {CutRows} from './long_rows.js';
+import type {MatrixGroup} from './stored_gradient.js';
 
 export function attentionVariant(
   inputs: FlashAttentionInputs,
@@ -30,9 +31,9 @@ export function attentionParams(
   inputs: FlashAttentionInputs,
   attrs: FlashAttentionAttrs,
   sizes: AttentionSizes,
-  tiles: {rowTiles: number; columnTiles: number; cut?: CutRows},
+  tiles: {rowTiles: number; columnTiles: number; cut?: CutRows; group?: MatrixGroup},
 ): ArrayBuffer {
-  const params = new DataView(new ArrayBuffer(112));
+  const params = new DataView(new ArrayBuffer(128));
   const limit = (keys: number) => (keys < 0 ? UNLIMITED : Math.min(keys, UNLIMITED));
   let offset = 0;
   const uint = (value: number) => {
@@ -65,5 +66,7 @@ export function attentionParams(
   uint(tiles.cut?.turns ?? 0);
   uint(tiles.cut?.slots ?? 0);
   uint(tiles.cut?.rows ?? 0);
+  uint(tiles.group?.first ?? 0);
+  uint(tiles.group?.count ?? 0);
   return params.buffer;
 }

@@ -66,6 +66,9 @@ struct Params {
   turns: u32,
   slots: u32,
   cutRows: u32,
+  // Where a dispatch takes a group of matrices (stored_gradient.ts): its first, and how many.
+  firstMatrix: u32,
+  groupMatrices: u32,
 }
 
 const hiddenScore = ${HIDDEN};`;

@@ -27,6 +27,8 @@ import {makeRowStats} from './row_stats.js';
 import {scoreGradientBytes} from './score_gradient_wgsl.js';
 import type {Shader} from './shader.js';
 import {slopesGradientShader} from './slopes_gradient_wgsl.js';
+import {storedGroups, storedShape} from './stored_gradient.js';
+import {storedQueryGradientShader} from './stored_gradient_wgsl.js';
 import {chooseTile, type TiledKernel, type TileSizes} from './tile_sizes.js';
 import {tiledWork} from './tiled_work.js';
 
@@ -67,7 +69,7 @@ function withStats<T>(call: KernelCall, run: (backward: Backward) => T, mayRound
 }
 
 export const flashAttentionBackward: KernelFunc = (call) =>
-  withStats(call, (backward) => [makeDq(backward), ...makeDkDv(backward)], true);
+  withStats(call, (backward) => makeAllFromStored(backward) ?? [makeDq(backward), ...makeDkDv(backward)], true);
 
 /** The tiles of the kernels that multiply in float16, where the call and the device are for both. */
 function halfTilesOf(
@@ -83,6 +85,41 @@ function halfTilesOf(
   const query = chooseHalfTile(device, 'queryGradient', queryWork, halfQueryGradientBytes);
   const keyValue = chooseHalfTile(device, 'keyValueGradient', keyWork, halfKeyValueGradientBytes);
   return query && keyValue && {query, keyValue};
+}
+
+/** Makes dQ from dS, which the kernel for dK and dV passes on, group by group of matrices; undefined where it does not. */
+function makeAllFromStored(backward: Backward): TensorInfo[] | undefined {
+  const {backend, inputs, attrs, sizes, variant, stats, halfTiles} = backward;
+  if (halfTiles || keyValueBuffers(variant) + 1 > backend.device.limits.maxStorageBuffersPerShaderStage)
+    return undefined;
+  const tile = outerTileOf(backend, 'keyValueGradient', variant, attrs, sizes);
+  const groups = tile && storedGroups(backend.device, tile, attrs, sizes);
+  if (!groups) return undefined;
+  const [dq, dk, dv] = [inputs.q, inputs.k, inputs.v].map(({shape}) => backend.makeTensorInfo(shape, 'float32'));
+  const ofMatrix = storedShape(tile, sizes);
+  const scoreGradients = backend.makeTensorInfo([groups[0].count, ...ofMatrix], 'float32');
+  const tensors = {...inputs, stats, scoreGradients, dq, dk, dv};
+  const [groupSize, keys, queries] = ofMatrix;
+  const [keyTiles, queryTiles] = [keys / tile.rows, queries / tile.columns];
+  for (const group of groups) {
+    dispatch(backend, {
+      key: `attention dK dV and dS ${variantKey(variant)} ${JSON.stringify(tile)}`,
+      makeShader: () => outerKeyValueGradientShader(variant, tile, {dk: true, dv: true}, 'storing'),
+      tensors,
+      uniforms: attentionParams(inputs, attrs, sizes, {rowTiles: keyTiles, columnTiles: queryTiles, group}),
+      workgroups: keyTiles * group.count,
+    });
+    const heads = {first: group.first * groupSize, count: group.count * groupSize};
+    dispatch(backend, {
+      key: `attention dQ of dS ${variantKey(variant)} ${JSON.stringify(tile)}`,
+      makeShader: () => storedQueryGradientShader(variant, tile),
+      tensors,
+      uniforms: attentionParams(inputs, attrs, sizes, {rowTiles: queryTiles, columnTiles: keyTiles, group: heads}),
+      workgroups: queryTiles * heads.count,
+    });
+  }
+  backend.disposeData(scoreGradients.dataId);
+  return [dq, dk, dv];
 }
 
 function makeDq(backward: Backward): TensorInfo {
@@ -148,7 +185,7 @@ function makeDkDvInParts(backward: Backward, dk: TensorInfo, dv: TensorInfo): bo
   });
   dispatch(backend, {
     key: `attention dK dV in parts ${variantKey(variant)} ${JSON.stringify(tile)}`,
-    makeShader: () => outerKeyValueGradientShader(variant, tile, {dk: true, dv: true}, true),
+    makeShader: () => outerKeyValueGradientShader(variant, tile, {dk: true, dv: true}, 'cut'),
     tensors: {...inputs, stats, liveTiles, dk, dv, partial},
     uniforms,
     workgroups: matrices * cut.turns,

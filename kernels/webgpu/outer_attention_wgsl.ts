@@ -68,7 +68,7 @@ export function headOperand(variant: AttentionVariant, operand: Operand, depth: 
 }
 
 /** The operand's rows in chunks of so many elements, which may reach past the depth. */
-const sourceInChunks = ({depth, source, inside}: HeadOperand, width: number) =>
+export const sourceInChunks = ({depth, source, inside}: HeadOperand, width: number) =>
   inside && depth % width === 0 ? inside : source;
 
 /** Adds to `${sum}${row}_${quad}` the products of the rows from `leftStart` and those from `rightStart` on, over the depth. */
@@ -87,7 +87,7 @@ export function multiplyTransposed(
   };
   return overChunks(
     tile,
-    Math.ceil(left.depth / tile.inner),
+    `${Math.ceil(left.depth / tile.inner)}u`,
     transferBoth(
       tile,
       transferLeft(tile, rowsFrom(left, leftStart), false),
@@ -114,7 +114,7 @@ export function addWeighted(
   };
   return overChunks(
     tile,
-    tile.columns / tile.innerColumns,
+    `${tile.columns / tile.innerColumns}u`,
     transferAhead(product, transferRight(product, dealt, true), `${sum}Ahead`),
     storeWeights(tile, weights),
     multiplyOuter(product, sum),
@@ -156,22 +156,22 @@ function storeWeights(tile: OuterTile, weights: string): string {
   }`;
 }
 
-/** A loop over the chunks of a product, each loaded while the one before is multiplied. */
-function overChunks(
-  {loadsPastEnd}: OuterTile,
-  count: number,
+/** A loop over the chunks of a product, each loaded while the one before is multiplied; there is one at least. */
+export function overChunks(
+  {loadsPastEnd}: Pick<OuterTile, 'loadsPastEnd'>,
+  count: string,
   {declare, fetch, store}: Ahead,
   storeOther: string,
   multiply: string,
 ): string {
   const fetchChunk = (ahead: string) => `{ let ahead = ${ahead};\n${fetch} }`;
   const fetchNext = loadsPastEnd
-    ? fetchChunk(`min(chunk + 1u, ${count - 1}u)`)
-    : `if (chunk + 1u < ${count}u) ${fetchChunk('chunk + 1u')}`;
+    ? fetchChunk(`min(chunk + 1u, ${count} - 1u)`)
+    : `if (chunk + 1u < ${count}) ${fetchChunk('chunk + 1u')}`;
   return `{
     ${declare}
     ${fetchChunk('0u')}
-    for (var chunk = 0u; chunk < ${count}u; chunk++) {
+    for (var chunk = 0u; chunk < ${count}; chunk++) {
       workgroupBarrier();
       ${store}
       ${storeOther}

@@ -36,6 +36,7 @@ import {
   type RowsAre,
 } from './score_gradient_wgsl.js';
 import {type Binding, entryPoint, type Shader} from './shader.js';
+import {enterStored, storedBinding, storeTile} from './stored_gradient_wgsl.js';
 import {threadGrid} from './tile_sizes.js';
 import {declareAccumulators} from './tile_wgsl.js';
 import {enterKeyRows, enterMember, enterQueryRows} from './turns_wgsl.js';
@@ -126,13 +127,19 @@ ${entryPoint(
 )}`);
 }
 
-/** @param isCut whether rows of tiles are cut into parts (long_rows.ts); then both outputs are wanted */
+/**
+ * What the kernel for dK and dV does beside that, where both are wanted: it takes parts of rows that are cut (long_rows.ts), or
+ * stores dS of a group of matrices (stored_gradient.ts).
+ */
+export type KeyValueKind = 'plain' | 'cut' | 'storing';
+
 export function outerKeyValueGradientShader(
   variant: AttentionVariant,
   tile: OuterTile,
   outputs: KeyValueOutputs,
-  isCut = false,
+  kind: KeyValueKind = 'plain',
 ): Shader {
+  const [isCut, isStoring] = [kind === 'cut', kind === 'storing'];
   const written = (['dk', 'dv'] as const).filter((name) => outputs[name]);
   const read: Operand[] = outputs.dk ? ['q', 'k', 'v', 'dOutput'] : ['q', 'k', 'dOutput'];
   const parts = gradientParts(variant, tile, read, written);
@@ -146,13 +153,14 @@ ${isCut ? turnsFunction : ''}
 ${entryPoint(
   parts.threads,
   `
-  ${enterKeyRows(variant, tile, isCut)}
+  ${enterKeyRows(variant, tile, isCut, isStoring ? 'group' : 'all')}
   ${enterOuterTile(tile)}
   ${parts.declareSums}
 
   for (var member = 0u; member < groupSize; member++) {
     ${enterMember(variant, tile)}
     let endQuery = u32(max(seen.y, 0));
+    ${isStoring ? enterStored(tile) : ''}
     ${overColumnTiles(
       variant,
       tile,
@@ -161,6 +169,7 @@ ${entryPoint(
       ['u32(seen.x)', 'endQuery'],
       `
       ${parts.gradientOfScores('keys', outputs.dk ? 'dots' : 'nothing', ['k', 'q'], ['v', 'dOutput'])}
+      ${isStoring ? storeTile(tile) : ''}
       ${outputs.dv ? addWeighted(tile, 'dv', 's', parts.operand('dOutput'), 'columnStart') : ''}
       ${outputs.dk ? addWeighted(tile, 'dk', 'd', parts.operand('q'), 'columnStart') : ''}`,
       isCut,
@@ -169,6 +178,6 @@ ${entryPoint(
 
   ${isCut ? `if (parts == 1u) {\n${store}\n} else {\n${storePart(variant, tile)}\n}` : store}`,
 )}`,
-    isCut ? [partialBinding('read_write')] : [],
+    [...(isCut ? [partialBinding('read_write')] : []), ...(isStoring ? [storedBinding('read_write')] : [])],
   );
 }

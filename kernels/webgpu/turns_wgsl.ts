@@ -10,12 +10,21 @@ type TileRows = Pick<TileArea, 'rows'>;
 /** So many matrices that what their tiles load stays in the caches of a GPU. */
 const MATRICES_ABREAST = 16;
 
+/** Which of the score matrices a dispatch takes: all, or those of a group (stored_gradient.ts), of which there are as many. */
+export type MatricesTaken = 'all' | 'group';
+
 /**
- * Declares `matrix`, of `matrices` score matrices, and `turn`, from 0 to params.rowTiles − 1. A few matrices take turns side
+ * Declares `matrix`, of `matrices` score matrices, and `turn`, from 0 to params.rowTiles − 1; in a group also `placeInGroup`. A few matrices take turns side
  * by side: where the first turns take longest, as they should under a causal mask, short ones are left for the end, when
  * parts of a GPU would otherwise wait for the last long ones.
  */
-function enterTurn({layout}: AttentionVariant, matrices: string): string {
+function enterTurn({layout}: AttentionVariant, all: string, taken: MatricesTaken = 'all'): string {
+  const matrices = taken === 'group' ? 'params.groupMatrices' : all;
+  const enterMatrix = (place: string) =>
+    taken === 'group'
+      ? `let placeInGroup = ${place};
+  let matrix = params.firstMatrix + placeInGroup;`
+      : `let matrix = ${place};`;
   // Under a layout single rows may have many times the tiles of others: those of all matrices come first.
   if (layout) {
     return `
@@ -28,7 +37,7 @@ function enterTurn({layout}: AttentionVariant, matrices: string): string {
   let firstMatrix = workgroup / (${MATRICES_ABREAST}u * params.rowTiles) * ${MATRICES_ABREAST}u;
   let abreast = min(${MATRICES_ABREAST}u, ${matrices} - firstMatrix);
   let place = workgroup - firstMatrix * params.rowTiles;
-  let matrix = firstMatrix + place % abreast;
+  ${enterMatrix('firstMatrix + place % abreast')}
   let turn = place / abreast;`;
 }
 
@@ -41,9 +50,14 @@ function declareBases(variant: AttentionVariant, operands: Operand[], batch: str
  * Where rows are queries: declares `rowStart`, `head`, bases of k, v and the given operands of queries, `queryLimit`,
  * `keyLimit` and `seen`, the keys that the rows see.
  */
-export function enterQueryRows(variant: AttentionVariant, {rows}: TileRows, operands: Operand[]): string {
+export function enterQueryRows(
+  variant: AttentionVariant,
+  {rows}: TileRows,
+  operands: Operand[],
+  taken?: MatricesTaken,
+): string {
   return `
-  ${enterTurn(variant, 'params.batch * params.heads')}
+  ${enterTurn(variant, 'params.batch * params.heads', taken)}
   // Under a causal mask the last queries see the most keys.
   let rowStart = (params.rowTiles - 1u - turn) * ${rows}u;
   let head = makeHead(matrix / params.heads, matrix % params.heads);
@@ -70,10 +84,15 @@ function enterTurnOfTable(matrices: string): string {
  * Where rows are keys: declares `rowStart`, `batch`, `keyHead`, `groupSize`, the heads that share these keys, bases of k and
  * v, and `keyLimit`; where rows are cut, also what {@link enterTurnOfTable} does.
  */
-export function enterKeyRows(variant: AttentionVariant, {rows}: TileRows, isCut = false): string {
+export function enterKeyRows(
+  variant: AttentionVariant,
+  {rows}: TileRows,
+  isCut = false,
+  taken?: MatricesTaken,
+): string {
   const matrices = 'params.batch * params.keyHeads';
   return `
-  ${isCut ? enterTurnOfTable(matrices) : enterTurn(variant, matrices)}
+  ${isCut ? enterTurnOfTable(matrices) : enterTurn(variant, matrices, taken)}
   // Under a causal mask the first keys are seen by the most queries.
   let rowStart = turn * ${rows}u;
   let batch = matrix / params.keyHeads;

@@ -23,6 +23,7 @@ import {
 import {outerForwardShader} from '../../kernels/webgpu/outer_forward_wgsl.js';
 import {outerKeyValueGradientShader, outerQueryGradientShader} from '../../kernels/webgpu/outer_gradients_wgsl.js';
 import type {Shader} from '../../kernels/webgpu/shader.js';
+import {storedGradientLimits, storedGroups, storedShape} from '../../kernels/webgpu/stored_gradient.js';
 import {
   chooseDenseProductTile,
   chooseMatMulPlan,
@@ -102,6 +103,15 @@ const partsCase: AttentionCase = {
   order: 'BSHD',
   queryLengths: [150, 99],
   layout: {blockSize: [16, 8], density: 0.4, perHead: true},
+};
+
+/** By what is between them and float64: several groups, of heads that share keys; heads as deep as there are; all in one. */
+const storedCases: Record<string, AttentionCase> = {
+  'in groups': {
+    ...{B: 3, H: 4, Hk: 2, Sq: 70, Sk: 90, D: 20, Dv: 12, order: 'BSHD', window: [40, 9], softcap: 3},
+    ...{queryLengths: [70, 33, 0], keyLengths: [50, 90, 7], dropout: {rate: 0.3, seed: 5}},
+  },
+  'of deep heads': {...base, Sq: 40, Sk: 70, D: 128, Dv: 36, causal: true, alibi: 'H'},
 };
 
 /** Both operands of a chunk at once by other invocations, or each by all; with a load past the end, and without. */
@@ -576,6 +586,55 @@ describeOnBackends(
     it('reads nothing past the lengths', () =>
       withOuterTiles(smallOuterTiles['32 × 32'], expectNothingReadPastLengths));
 
+    for (const [name, attentionCase] of Object.entries(storedCases)) {
+      it(`is right where dS is passed on, ${name}`, async () => {
+        const limits = {...storedGradientLimits};
+        const made = spyOn(GPUDevice.prototype, 'createShaderModule').and.callThrough();
+        // Two of the six matrices of keys; the buffer may be larger than these small inputs.
+        Object.assign(storedGradientLimits, {bytes: 4 * 2 * 2 * 96 * 128, windowedWorkgroups: 0, inputShare: 100});
+        try {
+          await withOuterTiles(smallOuterTiles['32 × 64'], () => expectRight(attentionCase));
+          expect(made.calls.allArgs().filter(([{code}]) => /scoreGradients: array<vec4f>/.test(code)).length).toBe(2);
+        } finally {
+          Object.assign(storedGradientLimits, limits);
+        }
+      });
+    }
+
+    it('is right where dS is made twice', async () => {
+      const limits = {...storedGradientLimits};
+      Object.assign(storedGradientLimits, {bytes: 0});
+      try {
+        await withOuterTiles(smallOuterTiles['32 × 32'], () => expectRight(outerCases['32 × 32'][0]));
+      } finally {
+        Object.assign(storedGradientLimits, limits);
+      }
+    });
+
+    it('passes dS on in as many groups as fit, but in none that leave a GPU without work', () => {
+      const {tile} = outerTileChoice(128, 64, 8);
+      const gpu = {limits: {maxStorageBufferBindingSize: 2 ** 30, maxBufferSize: 2 ** 30}} as GPUDevice;
+      const sizes = {batch: 4, heads: 32, keyHeads: 16, queries: 1024, keys: 1000, depth: 64, valueDepth: 64};
+      const full = {layout: null, left: -1, right: -1} as unknown as FlashAttentionAttrs;
+      const groupsOf = (changes: Partial<typeof sizes>, attrs = full) =>
+        storedGroups(gpu, tile, attrs, {...sizes, ...changes})?.map(({first, count}) => [first, count]);
+      expect(storedShape(tile, sizes)).toEqual([2, 1024, 1024]);
+      // A matrix of keys takes 8 MiB, and the inputs 32 for each sample.
+      expect(groupsOf({})?.slice(-2)).toEqual([
+        [39, 13],
+        [52, 12],
+      ]);
+      expect(groupsOf({batch: 1})).toBeUndefined();
+      expect(groupsOf({batch: 16})?.slice(0, 2)).toEqual([
+        [0, 32],
+        [32, 32],
+      ]);
+      expect(groupsOf({}, {...full, right: 0})).toBeUndefined();
+      expect(groupsOf({batch: 64, queries: 256, keys: 250}, {...full, right: 0})?.length).toBe(2);
+      expect(groupsOf({batch: 1, heads: 1, keyHeads: 1, queries: 64, keys: 64})).toEqual([[0, 1]]);
+      expect(groupsOf({depth: 160})).toBeUndefined();
+    });
+
     it('is right where rows of a layout are cut into parts', async () => {
       const real = {...mostInOnePart};
       Object.assign(mostInOnePart, {tiles: 1, averages: 0});
@@ -609,7 +668,7 @@ describeOnBackends(
       const makers: Record<RowKernel, (variant: AttentionVariant, tile: OuterTile) => Shader> = {
         forward: outerForwardShader,
         queryGradient: outerQueryGradientShader,
-        keyValueGradient: (variant, tile) => outerKeyValueGradientShader(variant, tile, {dk: true, dv: true}, true),
+        keyValueGradient: (variant, tile) => outerKeyValueGradientShader(variant, tile, {dk: true, dv: true}, 'cut'),
       };
       for (const [kernel, ofDepths] of Object.entries(outerTileTable)) {
         for (const {mostDepth: depth, choices} of ofDepths) {
