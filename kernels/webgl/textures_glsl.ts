@@ -104,26 +104,23 @@ export function texelWalk(texture: string, name: string, start: string, step: st
 
 /**
  * GLSL that takes the walks so many steps on, with `body` at each: `atOnce` of them, without looking out for the end of a
- * texture row, wherever no walk meets one among them. Bodies with many fetches gain nothing by that.
+ * texture row, until a walk meets one among them, which in textures as wide as their matrices is never. No branch is in the
+ * loops: software renders each with a mask.
  */
 export function walkTogether(walks: Walk[], count: string, body: string, atOnce = 4): string {
-  const step = `{ ${body} }
-      ${walks.map(({advance}) => advance).join(' ')}
-      n++;`;
   const straightStep = `{ ${body} }
-        ${walks.map(({advanceStraight}) => advanceStraight).join(' ')}`;
-  const straightSteps = `if (n + ${atOnce} <= count && ${walks.map(({isStraight}) => isStraight(atOnce)).join(' && ')}) {
-        ${Array(atOnce).fill(straightStep).join('\n        ')}
-        ${walks.map(({wrap}) => wrap).join(' ')}
-        n += ${atOnce};
-        continue;
-      }`;
+      ${walks.map(({advanceStraight}) => advanceStraight).join(' ')}`;
   return `
   {
     int count = ${count};
-    for (int n = 0; n < count;) {
-      ${atOnce > 1 ? straightSteps : ''}
-      ${step}
+    int n = 0;
+    for (; n + ${atOnce} <= count && ${walks.map(({isStraight}) => isStraight(atOnce)).join(' && ')}; n += ${atOnce}) {
+      ${Array(atOnce).fill(straightStep).join('\n      ')}
+      ${walks.map(({wrap}) => wrap).join(' ')}
+    }
+    for (; n < count; n++) {
+      ${body}
+      ${walks.map(({advance}) => advance).join(' ')}
     }
   }`;
 }

@@ -6,6 +6,7 @@
 import type {FlashAttentionAttrs} from '../../src/kernel_names.js';
 import type {AttentionSizes} from '../attention_sizes.js';
 import type {OuterTile} from './outer_attention_tiles.js';
+import {threadGrid} from './tile_sizes.js';
 
 /** Score matrices [first, first + count), of keys' heads or of queries'. */
 export interface MatrixGroup {
@@ -14,10 +15,15 @@ export interface MatrixGroup {
 }
 
 /**
- * Bytes of dS at once, and how many workgroups a group must make: with fewer, parts of a large GPU have no work; under a window
+ * Bytes of dS at once, and how many invocations a group must have: with fewer, parts of a large GPU have no work; under a window
  * those are many whose work is uneven. `inputShare` is what the buffer may take of the size of the inputs. Replaced by tests.
  */
-export const storedGradientLimits = {bytes: 2 ** 28, inputShare: 1, workgroups: 96, windowedWorkgroups: 256};
+export const storedGradientLimits = {
+  bytes: 2 ** 28,
+  inputShare: 1,
+  invocations: 3 * 2 ** 13,
+  windowedInvocations: 2 ** 16,
+};
 
 /** Deeper heads' sums do not fit into registers. */
 const MOST_DEPTH = 128;
@@ -40,7 +46,7 @@ export function storedGroups(
   const bytesOf = (shape: number[]) => 4 * shape.reduce((product, size) => product * size, 1);
   // q, output, dOutput, k and v.
   const inputs = batch * (heads * queries * (depth + 2 * valueDepth) + keyHeads * keys * (depth + valueDepth));
-  const {bytes, inputShare, workgroups, windowedWorkgroups} = storedGradientLimits;
+  const {bytes, inputShare, invocations, windowedInvocations} = storedGradientLimits;
   const most = Math.min(
     bytes,
     inputShare * bytesOf([inputs]),
@@ -52,8 +58,8 @@ export function storedGroups(
   if (atOnce === 0) return undefined;
   const groups = Math.ceil(matrices / atOnce);
   const count = Math.ceil(matrices / groups);
-  const least = left < 0 && right < 0 ? workgroups : windowedWorkgroups;
-  if (groups > 1 && count * Math.ceil(keys / tile.rows) < least) return undefined;
+  const least = left < 0 && right < 0 ? invocations : windowedInvocations;
+  if (groups > 1 && count * Math.ceil(keys / tile.rows) * threadGrid(tile).threads < least) return undefined;
   return Array.from({length: Math.ceil(matrices / count)}, (_, group) => ({
     first: group * count,
     count: Math.min(count, matrices - group * count),

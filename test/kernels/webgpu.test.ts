@@ -591,7 +591,7 @@ describeOnBackends(
         const limits = {...storedGradientLimits};
         const made = spyOn(GPUDevice.prototype, 'createShaderModule').and.callThrough();
         // Two of the six matrices of keys; the buffer may be larger than these small inputs.
-        Object.assign(storedGradientLimits, {bytes: 4 * 2 * 2 * 96 * 128, windowedWorkgroups: 0, inputShare: 100});
+        Object.assign(storedGradientLimits, {bytes: 4 * 2 * 2 * 96 * 128, windowedInvocations: 0, inputShare: 100});
         try {
           await withOuterTiles(smallOuterTiles['32 × 64'], () => expectRight(attentionCase));
           expect(made.calls.allArgs().filter(([{code}]) => /scoreGradients: array<vec4f>/.test(code)).length).toBe(2);
@@ -612,7 +612,7 @@ describeOnBackends(
     });
 
     it('passes dS on in as many groups as fit, but in none that leave a GPU without work', () => {
-      const {tile} = outerTileChoice(128, 64, 8);
+      const {tile} = outerTileChoice(128, 128, 8);
       const gpu = {limits: {maxStorageBufferBindingSize: 2 ** 30, maxBufferSize: 2 ** 30}} as GPUDevice;
       const sizes = {batch: 4, heads: 32, keyHeads: 16, queries: 1024, keys: 1000, depth: 64, valueDepth: 64};
       const full = {layout: null, left: -1, right: -1} as unknown as FlashAttentionAttrs;
