@@ -43,10 +43,7 @@ const MIN_KEYS = 128;
 /** Replaced by tests, which want chunk boundaries at small sizes. */
 export const chunkLimits = {scores: SCORES_PER_CHUNK, minKeys: MIN_KEYS};
 
-/**
- * The chunks with keys that some query sees, as far as the host can tell; at least one. They have whole
- * register tiles.
- */
+/** The chunks with keys that some query sees, as far as the host can tell, in whole register tiles; at least one. */
 export function keyChunks(
   inputs: FlashAttentionInputs,
   attrs: FlashAttentionAttrs,
