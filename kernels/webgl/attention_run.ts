@@ -18,13 +18,12 @@ import {type PackedProgram, runPackedProgram, type Textures} from './packed_prog
 import {
   type Planes,
   type PlanesProgram,
-  planeShape,
   planesNamed,
   quadCount,
   REGISTER_TILES,
   type RegisterTile,
 } from './register_tiles_glsl.js';
-import {runRenderTargetsProgram, supportsTargets} from './render_targets.js';
+import {runPlanesProgram, supportsTargets} from './render_targets.js';
 import {assertTexturesFit} from './texture_limits.js';
 
 /** Stands for "no limit" in a window: beyond any sequence, yet sums of a few stay within int32. */
@@ -83,12 +82,11 @@ export class AttentionRun {
   }
 
   /** The same for a program that makes planes of matrices of this shape (register_tiles_glsl.ts). */
-  makePlanes(program: PlanesProgram, shape: number[], given: Textures, chunk: KeyChunk): Planes {
+  makePlanes(program: PlanesProgram, shape: number[], textures: Textures, chunk: KeyChunk): Planes {
     const values = uniformValues(this.common, chunk);
-    const ofPlane = planeShape(shape, program.tile);
-    const textures = runRenderTargetsProgram(this.backend, program, ofPlane, given, attentionUniforms, values);
-    for (const texture of textures) this.made.add(texture);
-    return {tile: program.tile, textures};
+    const planes = runPlanesProgram(this.backend, program, shape, textures, attentionUniforms, values);
+    for (const texture of planes.textures) this.made.add(texture);
+    return planes;
   }
 
   /** A result of this shape with what the chunk's planes add to it (result_programs.ts); frees these and what it was. */

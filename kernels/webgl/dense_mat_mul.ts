@@ -4,8 +4,8 @@ import type {TensorInfo} from '@tensorflow/tfjs-core';
 import {type DenseMatMulCall, denseMatMulKernel} from '../dense_mat_mul_kernels.js';
 import {denseMatMulProgram, denseMatMulUniforms, PRODUCT_TILE} from './dense_mat_mul_programs.js';
 import {runPackedProgram} from './packed_program.js';
-import {assembleProgram, planeShape, planesNamed, quadCount} from './register_tiles_glsl.js';
-import {runRenderTargetsProgram, supportsTargets} from './render_targets.js';
+import {assembleProgram, planesNamed, quadCount} from './register_tiles_glsl.js';
+import {runPlanesProgram, supportsTargets} from './render_targets.js';
 import {assertTexturesFit} from './texture_limits.js';
 import {texel} from './textures_glsl.js';
 
@@ -26,23 +26,22 @@ function multiply(backend: MathBackendWebGL, {inputs, attrs, sizes}: DenseMatMul
   const shape = [rows, columns];
   assertTexturesFit('denseMatMul', {a: a.shape, b: b.shape, 'the product': shape});
   const values = [rows, columns, inner].map((size) => [size]);
-  const program = denseMatMulProgram(attrs);
-  const planes = runRenderTargetsProgram(
+  const planes = runPlanesProgram(
     backend,
-    program,
-    planeShape(shape, program.tile),
+    denseMatMulProgram(attrs),
+    shape,
     {matrixA: a, matrixB: b},
     denseMatMulUniforms,
     values,
   );
   const assemble = assembleProgram({
-    tile: program.tile,
+    tile: planes.tile,
     rows: 'rows',
     columns: 'columns',
     ...(bias && {inputs: ['bias'], finish: `result += ${texel('bias', 'quad.y')}.xyxy;`}),
   });
-  const textures = {...planesNamed('plane', {tile: program.tile, textures: planes}), bias};
+  const textures = {...planesNamed('plane', planes), bias};
   const product = runPackedProgram(backend, assemble, shape, textures, denseMatMulUniforms, values);
-  for (const plane of planes) backend.disposeIntermediateTensorInfo(plane);
+  for (const plane of planes.textures) backend.disposeIntermediateTensorInfo(plane);
   return product;
 }

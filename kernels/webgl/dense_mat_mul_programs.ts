@@ -8,7 +8,6 @@ import {
   type RegisterTile,
   registerTileFunction,
   setTargets,
-  targetNames,
 } from './register_tiles_glsl.js';
 import {texelWalk, textureAccess, walkTogether} from './textures_glsl.js';
 
@@ -45,7 +44,6 @@ export function denseMatMulProgram({transposeA, transposeB}: DenseMatMulAttrs): 
   return {
     inputs: ['matrixA', 'matrixB'],
     tile: PRODUCT_TILE,
-    targets: targetNames(PRODUCT_TILE),
     code: `
 ${textureAccess}
 ${registerTileFunction}

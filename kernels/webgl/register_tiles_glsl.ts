@@ -8,7 +8,6 @@
  */
 import type {TensorInfo} from '@tensorflow/tfjs-core';
 import type {PackedProgram, Textures} from './packed_program.js';
-import type {RenderTargetsProgram} from './render_targets.js';
 import {textureAccess} from './textures_glsl.js';
 
 /** How many quads it has. */
@@ -39,9 +38,11 @@ export interface Planes {
   textures: TensorInfo[];
 }
 
-/** A program that makes planes. */
-export interface PlanesProgram extends RenderTargetsProgram {
+/** A program that makes planes, one in each render target: the textures it reads, by variable name, and its GLSL. */
+export interface PlanesProgram {
+  inputs: readonly string[];
   tile: RegisterTile;
+  code: string;
 }
 
 /** 0, …, count − 1: quads of a register tile, down or across. */

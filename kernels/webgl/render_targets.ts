@@ -6,10 +6,11 @@ import type {GPGPUContext, MathBackendWebGL} from '@tensorflow/tfjs-backend-webg
 import {env, type TensorInfo, util} from '@tensorflow/tfjs-core';
 import {buildFragmentProgram, type FragmentProgram, fragmentHeader} from './fragment_program.js';
 import type {Textures, Uniform} from './packed_program.js';
+import {type Planes, type PlanesProgram, planeShape, targetNames} from './register_tiles_glsl.js';
 import {packedCopy, uploadPacked} from './texel_copies.js';
 
 /** A program: the packed textures it reads, by variable name, the outputs that it assigns texels to, and its GLSL. */
-export interface RenderTargetsProgram {
+interface RenderTargetsProgram {
   inputs: readonly string[];
   targets: readonly string[];
   code: string;
@@ -41,12 +42,20 @@ export const targetLimits = {most: 8};
 
 /** Whether a fragment can make texels of so many textures: WebGL 2 promises four targets, but not of 32-bit floats. */
 export function supportsTargets(backend: MathBackendWebGL, count: number): boolean {
+  if (count > targetLimits.most) return false;
   const {gpgpu} = backend;
-  if (count > Math.min(targetLimits.most, gpgpu.gl.getParameter((gpgpu.gl as WebGL2RenderingContext).MAX_DRAW_BUFFERS)))
-    return false;
   const {supported} = ofContext(gpgpu);
   const known = supported.get(count);
   if (known !== undefined) return known;
+  const gl = gpgpu.gl as WebGL2RenderingContext;
+  const isSupported = count <= gl.getParameter(gl.MAX_DRAW_BUFFERS) && canBeDrawnTo(backend, count);
+  supported.set(count, isSupported);
+  return isSupported;
+}
+
+/** Whether a framebuffer of so many textures of 32-bit floats is complete. */
+function canBeDrawnTo(backend: MathBackendWebGL, count: number): boolean {
+  const {gpgpu} = backend;
   const {gl} = gpgpu;
   const targets = Array.from({length: count}, () => packedTexture(backend, [2, 2]));
   bindTargets(
@@ -57,7 +66,6 @@ export function supportsTargets(backend: MathBackendWebGL, count: number): boole
   );
   const isComplete = gl.checkFramebufferStatus(gl.FRAMEBUFFER) === gl.FRAMEBUFFER_COMPLETE;
   for (const target of targets) backend.disposeIntermediateTensorInfo(target);
-  supported.set(count, isComplete);
   return isComplete;
 }
 
@@ -66,8 +74,22 @@ export function compiledCount({gpgpu}: MathBackendWebGL): number {
   return ofContext(gpgpu).compiled.size;
 }
 
-/** Runs the program, compiled once for all shapes; the targets all have this shape, and `values` are those of the uniforms. */
-export function runRenderTargetsProgram(
+/** Runs the program, compiled once for all shapes, which makes planes of matrices of this shape; `values` are those of the uniforms. */
+export function runPlanesProgram(
+  backend: MathBackendWebGL,
+  {inputs, tile, code}: PlanesProgram,
+  shape: number[],
+  textures: Textures,
+  uniforms: readonly Uniform[],
+  values: number[][],
+): Planes {
+  const program = {inputs, targets: targetNames(tile), code};
+  const planes = runRenderTargetsProgram(backend, program, planeShape(shape, tile), textures, uniforms, values);
+  return {tile, textures: planes};
+}
+
+/** The targets all have this shape. */
+function runRenderTargetsProgram(
   backend: MathBackendWebGL,
   program: RenderTargetsProgram,
   shape: number[],

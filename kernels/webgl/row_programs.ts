@@ -9,7 +9,6 @@ import {
   planeNames,
   type RegisterTile,
   setTargets,
-  targetNames,
 } from './register_tiles_glsl.js';
 import {texel, texelWalk, textureAccess, type Walk, walkTogether} from './textures_glsl.js';
 import {overTilesOfRows, rowInputs} from './tiles_glsl.js';
@@ -74,7 +73,6 @@ export function runningStatsProgram(variant: AttentionVariant, hasPrevious: bool
       ...headInputs(variant),
     ],
     tile: result,
-    targets: targetNames(result),
     code: `
 ${headFunctions(variant)}
 void main() {

@@ -11,7 +11,7 @@ import {
   scoreInputs,
   tanhFunction,
 } from './attention_glsl.js';
-import {forEachQuad, type PlanesProgram, planeNames, setTargets, targetNames} from './register_tiles_glsl.js';
+import {forEachQuad, type PlanesProgram, planeNames, setTargets} from './register_tiles_glsl.js';
 import {texel} from './textures_glsl.js';
 import {enterScoreTile, QUARTER_SETS, quadInputs} from './tiles_glsl.js';
 
@@ -32,7 +32,6 @@ export function scoresProgram(variant: AttentionVariant): PlanesProgram {
   return {
     inputs: ['q', columnsInput(variant, 'k'), ...quadInputs(variant), ...headInputs(variant), ...scoreInputs(variant)],
     tile: variant.tile,
-    targets: targetNames(variant.tile),
     code: `
 ${headFunctions(variant)}
 ${scoreFunctions(variant)}
@@ -50,7 +49,6 @@ export function weightsProgram(variant: AttentionVariant): PlanesProgram {
   return {
     inputs: [...planeNames('scores', tile), 'stats', ...quadInputs(variant), ...headInputs(variant)],
     tile,
-    targets: targetNames(tile),
     code: `
 ${headFunctions(variant)}
 ${dropoutFunctions(variant)}
@@ -83,7 +81,6 @@ export function probabilitiesProgram(variant: AttentionVariant): PlanesProgram {
       ...scoreInputs(variant),
     ],
     tile,
-    targets: targetNames(tile),
     code: `
 ${headFunctions(variant)}
 ${scoreFunctions(variant)}
@@ -132,7 +129,6 @@ export function scoreGradientProgram(variant: AttentionVariant, gradientOf: Grad
       ...headInputs(withoutSlopes),
     ],
     tile,
-    targets: targetNames(tile),
     code: `
 ${headFunctions(withoutSlopes)}
 ${needsDots ? tanhFunction : ''}

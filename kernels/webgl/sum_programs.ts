@@ -10,7 +10,6 @@ import {
   planeNames,
   type RegisterTile,
   setTargets,
-  targetNames,
   transposed,
 } from './register_tiles_glsl.js';
 import {texelWalk, type Walk, walkTogether} from './textures_glsl.js';
@@ -125,7 +124,6 @@ export function sumOverKeysProgram(variant: AttentionVariant, matrix: 'k' | 'v')
   return {
     inputs: [...planeNames('weights', tile), matrix, ...rowInputs(variant), ...headInputs(variant)],
     tile,
-    targets: targetNames(tile),
     code: `
 ${headFunctions(variant)}
 void main() {
@@ -162,7 +160,6 @@ export function sumOverQueriesProgram(variant: AttentionVariant, matrix: 'q' | '
   return {
     inputs: [...planeNames('weights', tile), matrix, ...columnInputs(variant), ...headInputs(variant)],
     tile: result,
-    targets: targetNames(result),
     code: `
 ${headFunctions(variant)}
 void main() {
