@@ -3,7 +3,8 @@ import type {FlashAttentionAttrs, FlashAttentionInputs} from '../../src/kernel_n
 import {type AttentionSizes, broadcastStrides, dropoutThreshold} from '../attention_sizes.js';
 import type {AttentionVariant} from './attention_wgsl.js';
 import type {CutRows} from './long_rows.js';
-import type {MatrixGroup} from './stored_gradient.js';
+import type {MatrixGroup, StoredTiles} from './stored_gradient.js';
+import {matricesAbreast} from './tiled_work.js';
 
 export function attentionVariant(
   inputs: FlashAttentionInputs,
@@ -31,9 +32,9 @@ export function attentionParams(
   inputs: FlashAttentionInputs,
   attrs: FlashAttentionAttrs,
   sizes: AttentionSizes,
-  tiles: {rowTiles: number; columnTiles: number; cut?: CutRows; group?: MatrixGroup},
+  tiles: {rowTiles: number; columnTiles: number; cut?: CutRows; group?: MatrixGroup; stored?: StoredTiles},
 ): ArrayBuffer {
-  const params = new DataView(new ArrayBuffer(128));
+  const params = new DataView(new ArrayBuffer(144));
   const limit = (keys: number) => (keys < 0 ? UNLIMITED : Math.min(keys, UNLIMITED));
   let offset = 0;
   const uint = (value: number) => {
@@ -68,5 +69,9 @@ export function attentionParams(
   uint(tiles.cut?.rows ?? 0);
   uint(tiles.group?.first ?? 0);
   uint(tiles.group?.count ?? 0);
+  uint(tiles.stored?.pitch ?? 0);
+  uint(tiles.stored?.before ?? 0);
+  uint(tiles.stored?.count ?? 0);
+  uint(matricesAbreast(attrs, sizes, tiles.rowTiles));
   return params.buffer;
 }

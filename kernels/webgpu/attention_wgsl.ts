@@ -69,6 +69,12 @@ struct Params {
   // Where a dispatch takes a group of matrices (stored_gradient.ts): its first, and how many.
   firstMatrix: u32,
   groupMatrices: u32,
+  // What is stored of each of their heads: tiles of a row of tiles, those before the diagonal of a band, and all.
+  storedPitch: u32,
+  storedBefore: u32,
+  storedTiles: u32,
+  // Score matrices that take turns side by side (tiled_work.ts).
+  abreast: u32,
 }
 
 const hiddenScore = ${HIDDEN};`;

@@ -27,7 +27,7 @@ import {makeRowStats} from './row_stats.js';
 import {scoreGradientBytes} from './score_gradient_wgsl.js';
 import type {Shader} from './shader.js';
 import {slopesGradientShader} from './slopes_gradient_wgsl.js';
-import {storedGroups, storedShape} from './stored_gradient.js';
+import {planStored, storedShape} from './stored_gradient.js';
 import {storedQueryGradientShader} from './stored_gradient_wgsl.js';
 import {chooseTile, type TiledKernel, type TileSizes} from './tile_sizes.js';
 import {tiledWork} from './tiled_work.js';
@@ -93,28 +93,30 @@ function makeAllFromStored(backward: Backward): TensorInfo[] | undefined {
   if (halfTiles || keyValueBuffers(variant) + 1 > backend.device.limits.maxStorageBuffersPerShaderStage)
     return undefined;
   const tile = outerTileOf(backend, 'keyValueGradient', variant, attrs, sizes);
-  const groups = tile && storedGroups(backend.device, tile, attrs, sizes);
-  if (!groups) return undefined;
+  const plan = tile && planStored(backend.device, tile, inputs, attrs, sizes);
+  if (!plan) return undefined;
+  const {tiles: stored, groups} = plan;
   const [dq, dk, dv] = [inputs.q, inputs.k, inputs.v].map(({shape}) => backend.makeTensorInfo(shape, 'float32'));
-  const ofMatrix = storedShape(tile, sizes);
-  const scoreGradients = backend.makeTensorInfo([groups[0].count, ...ofMatrix], 'float32');
+  const scoreGradients = backend.makeTensorInfo([groups[0].count, ...storedShape(tile, sizes, stored)], 'float32');
   const tensors = {...inputs, stats, scoreGradients, dq, dk, dv};
-  const [groupSize, keys, queries] = ofMatrix;
-  const [keyTiles, queryTiles] = [keys / tile.rows, queries / tile.columns];
+  const groupSize = sizes.heads / sizes.keyHeads;
+  const keyTiles = Math.ceil(sizes.keys / tile.rows);
+  const queryTiles = Math.ceil(sizes.queries / tile.columns);
+  const ofShape = `${stored.shape} ${variantKey(variant)} ${JSON.stringify(tile)}`;
   for (const group of groups) {
     dispatch(backend, {
-      key: `attention dK dV and dS ${variantKey(variant)} ${JSON.stringify(tile)}`,
-      makeShader: () => outerKeyValueGradientShader(variant, tile, {dk: true, dv: true}, 'storing'),
+      key: `attention dK dV and dS ${ofShape}`,
+      makeShader: () => outerKeyValueGradientShader(variant, tile, {dk: true, dv: true}, {stores: stored.shape}),
       tensors,
-      uniforms: attentionParams(inputs, attrs, sizes, {rowTiles: keyTiles, columnTiles: queryTiles, group}),
+      uniforms: attentionParams(inputs, attrs, sizes, {rowTiles: keyTiles, columnTiles: 0, group, stored}),
       workgroups: keyTiles * group.count,
     });
     const heads = {first: group.first * groupSize, count: group.count * groupSize};
     dispatch(backend, {
-      key: `attention dQ of dS ${variantKey(variant)} ${JSON.stringify(tile)}`,
-      makeShader: () => storedQueryGradientShader(variant, tile),
+      key: `attention dQ of dS ${ofShape}`,
+      makeShader: () => storedQueryGradientShader(variant, tile, stored.shape),
       tensors,
-      uniforms: attentionParams(inputs, attrs, sizes, {rowTiles: queryTiles, columnTiles: keyTiles, group: heads}),
+      uniforms: attentionParams(inputs, attrs, sizes, {rowTiles: queryTiles, columnTiles: 0, group: heads, stored}),
       workgroups: queryTiles * heads.count,
     });
   }

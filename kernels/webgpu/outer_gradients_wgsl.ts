@@ -36,7 +36,8 @@ import {
   type RowsAre,
 } from './score_gradient_wgsl.js';
 import {type Binding, entryPoint, type Shader} from './shader.js';
-import {enterStored, storedBinding, storeTile} from './stored_gradient_wgsl.js';
+import type {StoredTiles} from './stored_gradient.js';
+import {enterStored, storedBinding, storedFunctions, storeTile} from './stored_gradient_wgsl.js';
 import {threadGrid} from './tile_sizes.js';
 import {declareAccumulators} from './tile_wgsl.js';
 import {enterKeyRows, enterMember, enterQueryRows} from './turns_wgsl.js';
@@ -129,9 +130,9 @@ ${entryPoint(
 
 /**
  * What the kernel for dK and dV does beside that, where both are wanted: it takes parts of rows that are cut (long_rows.ts), or
- * stores dS of a group of matrices (stored_gradient.ts).
+ * stores dS of a group of matrices, in the shape that is given (stored_gradient.ts).
  */
-export type KeyValueKind = 'plain' | 'cut' | 'storing';
+export type KeyValueKind = 'plain' | 'cut' | {stores: StoredTiles['shape']};
 
 export function outerKeyValueGradientShader(
   variant: AttentionVariant,
@@ -139,7 +140,8 @@ export function outerKeyValueGradientShader(
   outputs: KeyValueOutputs,
   kind: KeyValueKind = 'plain',
 ): Shader {
-  const [isCut, isStoring] = [kind === 'cut', kind === 'storing'];
+  const isCut = kind === 'cut';
+  const stored = typeof kind === 'string' ? undefined : kind.stores;
   const written = (['dk', 'dv'] as const).filter((name) => outputs[name]);
   const read: Operand[] = outputs.dk ? ['q', 'k', 'v', 'dOutput'] : ['q', 'k', 'dOutput'];
   const parts = gradientParts(variant, tile, read, written);
@@ -150,17 +152,18 @@ export function outerKeyValueGradientShader(
     `
 ${parts.declarations}
 ${isCut ? turnsFunction : ''}
+${stored ? storedFunctions(stored) : ''}
 ${entryPoint(
   parts.threads,
   `
-  ${enterKeyRows(variant, tile, isCut, isStoring ? 'group' : 'all')}
+  ${enterKeyRows(variant, tile, isCut, stored ? 'group' : 'all')}
   ${enterOuterTile(tile)}
   ${parts.declareSums}
 
   for (var member = 0u; member < groupSize; member++) {
     ${enterMember(variant, tile)}
     let endQuery = u32(max(seen.y, 0));
-    ${isStoring ? enterStored(tile) : ''}
+    ${stored ? enterStored(tile) : ''}
     ${overColumnTiles(
       variant,
       tile,
@@ -169,7 +172,7 @@ ${entryPoint(
       ['u32(seen.x)', 'endQuery'],
       `
       ${parts.gradientOfScores('keys', outputs.dk ? 'dots' : 'nothing', ['k', 'q'], ['v', 'dOutput'])}
-      ${isStoring ? storeTile(tile) : ''}
+      ${stored ? storeTile(tile) : ''}
       ${outputs.dv ? addWeighted(tile, 'dv', 's', parts.operand('dOutput'), 'columnStart') : ''}
       ${outputs.dk ? addWeighted(tile, 'dk', 'd', parts.operand('q'), 'columnStart') : ''}`,
       isCut,
@@ -178,6 +181,6 @@ ${entryPoint(
 
   ${isCut ? `if (parts == 1u) {\n${store}\n} else {\n${storePart(variant, tile)}\n}` : store}`,
 )}`,
-    [...(isCut ? [partialBinding('read_write')] : []), ...(isStoring ? [storedBinding('read_write')] : [])],
+    [...(isCut ? [partialBinding('read_write')] : []), ...(stored ? [storedBinding('read_write')] : [])],
   );
 }

@@ -28,10 +28,11 @@ import {dispatch} from './dispatch.js';
 import {makeGradientScales} from './gradient_scale.js';
 import {makeHeadTable} from './head_table.js';
 import {entryPoint, type Shader} from './shader.js';
-import {lines, range} from './tile_wgsl.js';
+import {range} from './tile_wgsl.js';
 
-const THREADS = 64;
-/** Of delta, of four numbers each. */
+/** Rows of a workgroup. */
+const ROWS = 64;
+/** Of delta, of four numbers each; as many invocations share a row, so that neighbours read neighbouring numbers. */
 const SUMS = 4;
 
 /** The entry of rows that saw nothing. */
@@ -65,7 +66,7 @@ export function makeRowStats(
     makeShader: () => rowStatsShader(variant, hasDLse, roundsGradient),
     tensors: {output, dOutput, softmaxStats, dSoftmaxStats, gradientScales, heads: table, stats},
     uniforms: params,
-    workgroups: Math.ceil(rows / THREADS),
+    workgroups: Math.ceil(rows / ROWS),
   });
   for (const made of [table, gradientScales]) if (made) backend.disposeData(made.dataId);
   return stats;
@@ -82,10 +83,8 @@ fn statsOf(head: Head, query: u32) -> vec4f {
 
 function rowStatsShader(variant: AttentionVariant, hasDLse: boolean, roundsGradient: boolean): Shader {
   const quads = Math.ceil(variant.valueDepth / 4);
-  const gradient = (n: number) => {
-    const quad = `load_dOutput(oBase, params.queries, query, quad + ${n}u)`;
-    return roundsGradient ? `quantizeToF16(gradientScale * ${quad}) / gradientScale` : quad;
-  };
+  const loaded = 'load_dOutput(oBase, params.queries, query, quad)';
+  const gradient = roundsGradient ? `quantizeToF16(gradientScale * ${loaded}) / gradientScale` : loaded;
   return attentionShader(
     [
       operandBinding(variant, 'output', 'read'),
@@ -100,33 +99,41 @@ function rowStatsShader(variant: AttentionVariant, hasDLse: boolean, roundsGradi
 ${loadFunction(variant, 'output')}
 ${loadFunction(variant, 'dOutput')}
 ${headFunctions(variant, 'heads')}
+
+var<workgroup> sums: array<vec4f, ${SUMS * ROWS}>;
+
 ${entryPoint(
-  THREADS,
+  SUMS * ROWS,
   `
-  let row = workgroup * ${THREADS}u + localIndex;
   let headCount = params.batch * params.heads;
-  if (row >= headCount * params.queries) { return; }
+  let rowCount = headCount * params.queries;
+  let rowOfGroup = localIndex / ${SUMS}u;
+  let place = localIndex % ${SUMS}u;
+  let row = min(workgroup * ${ROWS}u + rowOfGroup, rowCount - 1u);
   let query = row % params.queries;
   let headIndex = row / params.queries;
   let head = makeHead(headIndex / params.heads, headIndex % params.heads);
   let gradientScale = ${roundsGradient ? 'gradientScales[headIndex]' : '0.0'};
+  let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
+  // Many short sums round less than a long one: what is left of dOutput·vᵀ − delta is often far smaller than either.
+  var sum = vec4f();
+  for (var quad = place; quad < ${quads}u; quad += ${SUMS}u) {
+    sum = fma(load_output(oBase, params.queries, query, quad), ${gradient}, sum);
+  }
+  sums[localIndex] = sum;
+  workgroupBarrier();
+  if (place > 0u || workgroup * ${ROWS}u + rowOfGroup >= rowCount) { return; }
   if (query == 0u) {
     stats[headIndex] = vec4f(head.slope, f32(head.queryLength), f32(head.keyLength), gradientScale);
   }
-  let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
-  // Many short sums round less than a long one: what is left of dOutput·vᵀ − delta is often far smaller than either.
-  ${lines(SUMS, (n) => `var sums${n} = vec4f();`)}
-  for (var quad = 0u; quad < ${quads}u; quad += ${SUMS}u) {
-    ${lines(SUMS, (n) => `sums${n} = fma(load_output(oBase, params.queries, query, quad + ${n}u), ${gradient(n)}, sums${n});`)}
-  }
   let dLse = ${hasDLse ? 'dSoftmaxStats[row].x' : '0.0'};
   let delta = dot(${range(SUMS)
-    .map((n) => `sums${n}`)
+    .map((n) => `sums[localIndex + ${n}u]`)
     .join(' + ')}, vec4f(1.0)) - dLse;
   let reference = softmaxStats[row].x;
-  let sum = softmaxStats[row].y;
+  let total = softmaxStats[row].y;
   let seen = reference > ${HIDDEN_BELOW} || reference != reference;
-  let ofRow = vec4f(reference * ${LOG2_E}, 1.0 / sum, delta, dLse);
+  let ofRow = vec4f(reference * ${LOG2_E}, 1.0 / total, delta, dLse);
   stats[headCount + row] = select(${UNSEEN}, ofRow, seen);`,
 )}`,
   );

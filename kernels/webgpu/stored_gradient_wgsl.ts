@@ -1,6 +1,7 @@
 /**
  * WGSL for dS that is passed on (stored_gradient.ts): how the kernel for dK and dV stores it, and the kernel for dQ, which is a
- * plain product. `scoreGradients` holds, of each query head of a group, rows of keys of whole tiles, four queries to a quad.
+ * plain product. `scoreGradients` holds tiles of each query head of a group, one after the other: rows of keys, four queries to
+ * a quad.
  */
 import {
   type AttentionVariant,
@@ -25,6 +26,7 @@ import {
   transferRight,
 } from './outer_products_wgsl.js';
 import {type Binding, entryPoint, type Shader} from './shader.js';
+import type {StoredTiles} from './stored_gradient.js';
 import {type ProductTile, productTile, threadGrid} from './tile_sizes.js';
 import {declareAccumulators, lines} from './tile_wgsl.js';
 import {enterQueryRows} from './turns_wgsl.js';
@@ -35,23 +37,38 @@ export const storedBinding = (access: Binding['access']): Binding => ({
   element: 'vec4f',
 });
 
-/** Declares `queryQuads`, of a row, and `stored`, where the member's head begins. Needs what `enterMember` does. */
-export function enterStored({rows, columns}: OuterTile): string {
+const tileQuads = ({rows, columns}: OuterTile) => (rows * columns) / 4;
+
+/** WGSL function `storedTile`: the place of a tile among those of its head. */
+export function storedFunctions(shape: StoredTiles['shape']): string {
+  const place = {
+    full: 'row * params.storedPitch + column',
+    triangle: 'row * params.storedPitch - row * (row + 1u) / 2u + column',
+    band: 'row * params.storedPitch + params.storedBefore + column - row',
+  };
   return `
-    let queryQuads = params.columnTiles * ${columns / 4}u;
-    let stored = (placeInGroup * groupSize + member) * params.rowTiles * ${rows}u * queryQuads;`;
+fn storedTile(row: u32, column: u32) -> u32 { return ${place[shape]}; }`;
+}
+
+/** Declares `stored`, where the member's head begins. Needs what `enterMember` does. */
+export function enterStored(tile: OuterTile): string {
+  return `let stored = (placeInGroup * groupSize + member) * params.storedTiles * ${tileQuads(tile)}u;`;
 }
 
 /** Stores `d${row}_${quad}` of a tile whose rows are keys. */
 export function storeTile(tile: OuterTile): string {
   const {threadsAcross} = threadGrid(tile);
-  return lines(
+  const {rows, columns} = tile;
+  return `{
+  let ofTile = stored + storedTile(rowStart / ${rows}u, columnStart / ${columns}u) * ${tileQuads(tile)}u;
+  ${lines(
     tile.threadRows,
     (i) => `{
-      let first = stored + (rowStart + ${outerRow(tile, i)}) * queryQuads + columnStart / 4u + threadColumn;
-      ${lines(tile.threadColumns / 4, (n) => `scoreGradients[first + ${n * threadsAcross}u] = d${i}_${n};`)}
-    }`,
-  );
+    let first = ofTile + (${outerRow(tile, i)}) * ${columns / 4}u + threadColumn;
+    ${lines(tile.threadColumns / 4, (n) => `scoreGradients[first + ${n * threadsAcross}u] = d${i}_${n};`)}
+  }`,
+  )}
+}`;
 }
 
 /** Keys of a chunk. */
@@ -65,7 +82,11 @@ export function storedQueryTile({depth}: AttentionVariant, {columns}: OuterTile)
 }
 
 /** @param tile that of the kernel that stores dS */
-export function storedQueryGradientShader(variant: AttentionVariant, tile: OuterTile): Shader {
+export function storedQueryGradientShader(
+  variant: AttentionVariant,
+  tile: OuterTile,
+  shape: StoredTiles['shape'],
+): Shader {
   const product = storedQueryTile(variant, tile);
   const keys = sourceInChunks(headOperand(variant, 'k', variant.depth, 'keyLimit'), product.columns);
   const keyOfChunk = (row: string) => `firstKey + ahead * ${INNER}u + ${row}`;
@@ -73,7 +94,7 @@ export function storedQueryGradientShader(variant: AttentionVariant, tile: Outer
     product,
     transferLeft(
       product,
-      {load: (row, quad) => `scoreGradients[stored + (${keyOfChunk(row)}) * queryQuads + ${quad}]`},
+      {load: (row, quad) => `loadStored(stored, ${keyOfChunk(row)}, rowStart / ${tile.columns}u, ${quad})`},
       true,
     ),
     transferRight(product, {load: (row, quad) => keys.load(keyOfChunk(row), quad)}, true),
@@ -86,6 +107,11 @@ ${headFunctions(variant, 'stats')}
 ${loadFunction(variant, 'k')}
 ${loadInsideFunction(variant, 'k')}
 ${storeFunction(variant, 'dq')}
+${storedFunctions(shape)}
+fn loadStored(base: u32, key: u32, column: u32, quad: u32) -> vec4f {
+  let ofTile = base + storedTile(key / ${tile.rows}u, column) * ${tileQuads(tile)}u;
+  return scoreGradients[ofTile + key % ${tile.rows}u * ${tile.columns / 4}u + quad];
+}
 ${entryPoint(
   threadGrid(product).threads,
   `
@@ -94,8 +120,7 @@ ${entryPoint(
   let firstKey = u32(seen.x) / ${INNER}u * ${INNER}u;
   let endKey = max(u32(max(seen.y, 0)), firstKey);
   let chunks = (endKey - firstKey + ${INNER - 1}u) / ${INNER}u;
-  let queryQuads = params.rowTiles * ${tile.columns / 4}u;
-  let stored = placeInGroup * params.columnTiles * ${tile.rows}u * queryQuads + rowStart / 4u;
+  let stored = placeInGroup * params.storedTiles * ${tileQuads(tile)}u;
   ${enterOuterTile(product)}
   ${declareAccumulators(product, 'dq', quads)}
   ${overChunks({loadsPastEnd: false}, 'chunks', chunks, '', multiplyOuter(product, 'dq'))}

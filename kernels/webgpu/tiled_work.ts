@@ -47,3 +47,22 @@ function keysSeen({left, right}: FlashAttentionAttrs, {queries, keys}: Attention
 export function workgroupsOf({rows, matrices}: TiledWork, tileRows: number): number {
   return Math.ceil(rows / tileRows) * matrices;
 }
+
+/** So many matrices that what their tiles load stays in the caches of a GPU. */
+const CACHED_MATRICES = 16;
+/** Turns side by side where they are uneven, times the elements of a row: with many more, caches hold too little of them. */
+const UNEVEN_TURNS = 2 ** 17;
+
+/**
+ * How many score matrices take turns side by side, each turn a row of tiles, the longest first. Where a mask leaves some rows
+ * many times the tiles of others these are more, because at the end the GPU waits for the long turns of the last set.
+ */
+export function matricesAbreast(
+  {left, right}: Pick<FlashAttentionAttrs, 'left' | 'right'>,
+  {depth, valueDepth}: Pick<AttentionSizes, 'depth' | 'valueDepth'>,
+  rowTiles: number,
+): number {
+  const isUneven = left < 0 !== right < 0;
+  const turns = isUneven ? Math.floor(UNEVEN_TURNS / (Math.max(depth, valueDepth) * Math.max(rowTiles, 1))) : 0;
+  return Math.max(turns, CACHED_MATRICES);
+}

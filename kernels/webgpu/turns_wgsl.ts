@@ -7,16 +7,12 @@ import type {TileArea} from './live_tiles_wgsl.js';
 
 type TileRows = Pick<TileArea, 'rows'>;
 
-/** So many matrices that what their tiles load stays in the caches of a GPU. */
-const MATRICES_ABREAST = 16;
-
 /** Which of the score matrices a dispatch takes: all, or those of a group (stored_gradient.ts), of which there are as many. */
 export type MatricesTaken = 'all' | 'group';
 
 /**
- * Declares `matrix`, of `matrices` score matrices, and `turn`, from 0 to params.rowTiles − 1; in a group also `placeInGroup`. A few matrices take turns side
- * by side: where the first turns take longest, as they should under a causal mask, short ones are left for the end, when
- * parts of a GPU would otherwise wait for the last long ones.
+ * Declares `matrix`, of `matrices` score matrices, and `turn`, from 0 to params.rowTiles − 1; in a group also `placeInGroup`. Some matrices take turns side
+ * by side (`matricesAbreast` in tiled_work.ts), the longest first.
  */
 function enterTurn({layout}: AttentionVariant, all: string, taken: MatricesTaken = 'all'): string {
   const matrices = taken === 'group' ? 'params.groupMatrices' : all;
@@ -34,8 +30,11 @@ function enterTurn({layout}: AttentionVariant, all: string, taken: MatricesTaken
   }
   return `
   if (workgroup >= ${matrices} * params.rowTiles) { return; }
-  let firstMatrix = workgroup / (${MATRICES_ABREAST}u * params.rowTiles) * ${MATRICES_ABREAST}u;
-  let abreast = min(${MATRICES_ABREAST}u, ${matrices} - firstMatrix);
+  // All sets are about as large: the long turns of a small one, alone at the end, would leave most of the GPU waiting.
+  let sets = max(${matrices} / params.abreast, 1u);
+  let ofSet = (${matrices} + sets - 1u) / sets;
+  let firstMatrix = workgroup / (ofSet * params.rowTiles) * ofSet;
+  let abreast = min(ofSet, ${matrices} - firstMatrix);
   let place = workgroup - firstMatrix * params.rowTiles;
   ${enterMatrix('firstMatrix + place % abreast')}
   let turn = place / abreast;`;

@@ -23,7 +23,7 @@ import {
 import {outerForwardShader} from '../../kernels/webgpu/outer_forward_wgsl.js';
 import {outerKeyValueGradientShader, outerQueryGradientShader} from '../../kernels/webgpu/outer_gradients_wgsl.js';
 import type {Shader} from '../../kernels/webgpu/shader.js';
-import {storedGradientLimits, storedGroups, storedShape} from '../../kernels/webgpu/stored_gradient.js';
+import {planStored, storedGradientLimits, storedTiles} from '../../kernels/webgpu/stored_gradient.js';
 import {
   chooseDenseProductTile,
   chooseMatMulPlan,
@@ -33,7 +33,7 @@ import {
   productTile,
   tileTable,
 } from '../../kernels/webgpu/tile_sizes.js';
-import type {RowKernel, TiledWork} from '../../kernels/webgpu/tiled_work.js';
+import {matricesAbreast, type RowKernel, type TiledWork} from '../../kernels/webgpu/tiled_work.js';
 import {
   BlockLayout,
   blockSparseMatMul,
@@ -105,18 +105,33 @@ const partsCase: AttentionCase = {
   layout: {blockSize: [16, 8], density: 0.4, perHead: true},
 };
 
-/** Several groups, of two of six matrices that heads share; heads as deep as there are. And what is stored of a group, in tiles of 32 × 64. */
-const storedCases: Record<string, {attentionCase: AttentionCase; stored: number[]}> = {
+/**
+ * Several groups, of two of six matrices that heads share; heads as deep as there are; only the tiles that a mask or a window
+ * leaves. And what is stored of a group: of each matrix of keys for each head, in tiles.
+ */
+const storedCases: Record<string, {attentionCase: AttentionCase; tile: string; stored: number[]}> = {
   'in groups': {
-    stored: [2, 2, 96, 128],
+    tile: '32 × 64',
+    stored: [2, 2, 6, 32, 64],
     attentionCase: {
       ...{B: 3, H: 4, Hk: 2, Sq: 70, Sk: 90, D: 20, Dv: 12, order: 'BSHD', window: [20, 9], softcap: 3},
       ...{queryLengths: [70, 33, 0], keyLengths: [50, 90, 7], dropout: {rate: 0.3, seed: 5}},
     },
   },
   'of deep heads': {
-    stored: [1, 2, 96, 64],
+    tile: '32 × 64',
+    stored: [1, 2, 3, 32, 64],
     attentionCase: {...base, Sq: 40, Sk: 70, D: 128, Dv: 36, causal: true, alibi: 'H'},
+  },
+  'of a triangle': {
+    tile: '32 × 32',
+    stored: [2, 2, 6, 32, 32],
+    attentionCase: {...base, H: 6, Hk: 3, Sq: 90, Sk: 90, causal: true, alibi: 'H'},
+  },
+  'of a band': {
+    tile: '32 × 32',
+    stored: [1, 2, 20, 32, 32],
+    attentionCase: {...base, Sq: 150, Sk: 150, window: [40, 20]},
   },
 };
 
@@ -592,7 +607,7 @@ describeOnBackends(
     it('reads nothing past the lengths', () =>
       withOuterTiles(smallOuterTiles['32 × 32'], expectNothingReadPastLengths));
 
-    for (const [name, {attentionCase, stored}] of Object.entries(storedCases)) {
+    for (const [name, {attentionCase, tile, stored}] of Object.entries(storedCases)) {
       it(`is right where dS is passed on, ${name}`, async () => {
         // The buffer for it comes out of tfjs's pool with NaN in it, which nobody must read.
         const poison = tf.fill(stored, Number.NaN);
@@ -602,12 +617,12 @@ describeOnBackends(
         const made = spyOn(GPUDevice.prototype, 'createShaderModule').and.callThrough();
         // The buffer may be larger than these small inputs.
         Object.assign(storedGradientLimits, {
-          bytes: 4 * tf.util.sizeFromShape(stored),
+          windowedBytes: 4 * tf.util.sizeFromShape(stored),
           windowedInvocations: 0,
           inputShare: 100,
         });
         try {
-          await withOuterTiles(smallOuterTiles['32 × 64'], () => expectRight(attentionCase));
+          await withOuterTiles(smallOuterTiles[tile], () => expectRight(attentionCase));
           expect(made.calls.allArgs().filter(([{code}]) => /scoreGradients: array<vec4f>/.test(code)).length).toBe(2);
         } finally {
           Object.assign(storedGradientLimits, limits);
@@ -617,12 +632,43 @@ describeOnBackends(
 
     it('is right where dS is made twice', async () => {
       const limits = {...storedGradientLimits};
-      Object.assign(storedGradientLimits, {bytes: 0});
+      Object.assign(storedGradientLimits, {windowedBytes: 0});
       try {
         await withOuterTiles(smallOuterTiles['32 × 32'], () => expectRight(outerCases['32 × 32'][0]));
       } finally {
         Object.assign(storedGradientLimits, limits);
       }
+    });
+
+    it('has more matrices side by side where their turns are uneven', () => {
+      const abreast = (left: number, right: number, rowTiles: number, depth = 64) =>
+        matricesAbreast({left, right}, {depth, valueDepth: 32}, rowTiles);
+      expect(abreast(-1, 0, 8)).toBe(256);
+      expect(abreast(-1, 0, 8, 128)).toBe(128);
+      expect(abreast(-1, 0, 256)).toBe(16);
+      expect(abreast(-1, -1, 8)).toBe(16);
+      expect(abreast(99, 0, 8)).toBe(16);
+    });
+
+    it('stores no more tiles of dS than a window leaves', () => {
+      const {tile} = outerTileChoice(64, 64, 4);
+      const sizes = {batch: 1, heads: 1, keyHeads: 1, queries: 640, keys: 640, depth: 64, valueDepth: 64};
+      const tilesOf = (left: number, right: number, changes = {}, lengths = {}) => {
+        const {shape, pitch, before, count} = storedTiles(tile, lengths, {left, right}, {...sizes, ...changes});
+        return `${shape} ${pitch} ${before} ${count}`;
+      };
+      const all = 'full 10 0 100';
+      expect(tilesOf(-1, -1)).toBe(all);
+      expect(tilesOf(-1, 0)).toBe('triangle 10 0 55');
+      expect(tilesOf(500, 0)).toBe('triangle 10 0 55');
+      expect(tilesOf(128, 0)).toBe('band 3 0 30');
+      expect(tilesOf(128, 1)).toBe('band 4 1 40');
+      expect(tilesOf(400, 400)).toBe(all);
+      expect(tilesOf(-1, 64)).toBe(all);
+      // Where the diagonal goes elsewhere.
+      expect(tilesOf(-1, 0, {keys: 641})).toBe('full 10 0 110');
+      expect(tilesOf(-1, 0, {}, {keyLengths: tf.tensor1d([600], 'int32')})).toBe(all);
+      expect(storedTiles({...tile, rows: 32}, {}, {left: -1, right: 0}, sizes).shape).toBe('full');
     });
 
     it('passes dS on in as many groups as fit, but in none that leave a GPU without work', () => {
@@ -631,8 +677,7 @@ describeOnBackends(
       const sizes = {batch: 4, heads: 32, keyHeads: 16, queries: 1024, keys: 1000, depth: 64, valueDepth: 64};
       const full = {layout: null, left: -1, right: -1} as unknown as FlashAttentionAttrs;
       const groupsOf = (changes: Partial<typeof sizes>, attrs = full) =>
-        storedGroups(gpu, tile, attrs, {...sizes, ...changes})?.map(({first, count}) => [first, count]);
-      expect(storedShape(tile, sizes)).toEqual([2, 1024, 1024]);
+        planStored(gpu, tile, {}, attrs, {...sizes, ...changes})?.groups.map(({first, count}) => [first, count]);
       // A matrix of keys takes 8 MiB, and the inputs 32 for each sample.
       expect(groupsOf({})?.slice(-2)).toEqual([
         [39, 13],
