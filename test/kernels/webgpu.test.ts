@@ -126,7 +126,8 @@ const storedCases: Record<string, {attentionCase: AttentionCase; tile: string; s
   'of a triangle': {
     tile: '32 × 32',
     stored: [2, 2, 6, 32, 32],
-    attentionCase: {...base, H: 6, Hk: 3, Sq: 90, Sk: 90, causal: true, alibi: 'H'},
+    // More heads than take turns side by side.
+    attentionCase: {...base, B: 6, H: 6, Hk: 3, Sq: 90, Sk: 90, causal: true, alibi: 'H'},
   },
   'of a band': {
     tile: '32 × 32',
