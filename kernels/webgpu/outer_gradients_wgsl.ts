@@ -156,7 +156,7 @@ ${stored ? storedFunctions(stored) : ''}
 ${entryPoint(
   parts.threads,
   `
-  ${enterKeyRows(variant, tile, isCut, stored ? 'group' : 'all')}
+  ${enterKeyRows(variant, tile, isCut ? 'inParts' : stored ? 'ofGroup' : 'all')}
   ${enterOuterTile(tile)}
   ${parts.declareSums}
 

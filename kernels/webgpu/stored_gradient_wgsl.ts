@@ -115,7 +115,7 @@ fn loadStored(base: u32, key: u32, column: u32, quad: u32) -> vec4f {
 ${entryPoint(
   threadGrid(product).threads,
   `
-  ${enterQueryRows(variant, product, ['q'], 'group')}
+  ${enterQueryRows(variant, product, ['q'], 'ofGroup')}
   // Chunks do not straddle tiles of keys, of which the other kernel made all that these queries see any key of.
   let firstKey = u32(seen.x) / ${INNER}u * ${INNER}u;
   let endKey = max(u32(max(seen.y, 0)), firstKey);

@@ -55,14 +55,15 @@ const UNEVEN_TURNS = 2 ** 17;
 
 /**
  * How many score matrices take turns side by side, each turn a row of tiles, the longest first. Where a mask leaves some rows
- * many times the tiles of others these are more, because at the end the GPU waits for the long turns of the last set.
+ * many times the tiles of others these are more, because at the end the GPU waits for the long turns of the last set; but not
+ * in float16, whose kernels wait for what they load three times as often.
  */
 export function matricesAbreast(
-  {left, right}: Pick<FlashAttentionAttrs, 'left' | 'right'>,
+  {left, right, precision}: Pick<FlashAttentionAttrs, 'left' | 'right' | 'precision'>,
   {depth, valueDepth}: Pick<AttentionSizes, 'depth' | 'valueDepth'>,
   rowTiles: number,
 ): number {
-  const isUneven = left < 0 !== right < 0;
-  const turns = isUneven ? Math.floor(UNEVEN_TURNS / (Math.max(depth, valueDepth) * Math.max(rowTiles, 1))) : 0;
+  const areUneven = left < 0 !== right < 0 && precision === 'highest';
+  const turns = areUneven ? Math.floor(UNEVEN_TURNS / (Math.max(depth, valueDepth) * Math.max(rowTiles, 1))) : 0;
   return Math.max(turns, CACHED_MATRICES);
 }

@@ -7,17 +7,20 @@ import type {TileArea} from './live_tiles_wgsl.js';
 
 type TileRows = Pick<TileArea, 'rows'>;
 
-/** Which of the score matrices a dispatch takes: all, or those of a group (stored_gradient.ts), of which there are as many. */
-export type MatricesTaken = 'all' | 'group';
+/**
+ * What a dispatch takes: the rows of all score matrices; those of a group of matrices (stored_gradient.ts); or parts of rows,
+ * of all matrices (long_rows.ts).
+ */
+export type RowsTaken = 'all' | 'ofGroup' | 'inParts';
 
 /**
- * Declares `matrix`, of `matrices` score matrices, and `turn`, from 0 to params.rowTiles − 1; in a group also `placeInGroup`. Some matrices take turns side
- * by side (`matricesAbreast` in tiled_work.ts), the longest first.
+ * Declares `matrix`, of `matrices` score matrices, and `turn`, from 0 to params.rowTiles − 1; in a group also `placeInGroup`.
+ * Some matrices take turns side by side (`matricesAbreast` in tiled_work.ts), the longest first.
  */
-function enterTurn({layout}: AttentionVariant, all: string, taken: MatricesTaken = 'all'): string {
-  const matrices = taken === 'group' ? 'params.groupMatrices' : all;
+function enterTurn({layout}: AttentionVariant, all: string, taken: RowsTaken = 'all'): string {
+  const matrices = taken === 'ofGroup' ? 'params.groupMatrices' : all;
   const enterMatrix = (place: string) =>
-    taken === 'group'
+    taken === 'ofGroup'
       ? `let placeInGroup = ${place};
   let matrix = params.firstMatrix + placeInGroup;`
       : `let matrix = ${place};`;
@@ -53,7 +56,7 @@ export function enterQueryRows(
   variant: AttentionVariant,
   {rows}: TileRows,
   operands: Operand[],
-  taken?: MatricesTaken,
+  taken?: RowsTaken,
 ): string {
   return `
   ${enterTurn(variant, 'params.batch * params.heads', taken)}
@@ -81,17 +84,12 @@ function enterTurnOfTable(matrices: string): string {
 
 /**
  * Where rows are keys: declares `rowStart`, `batch`, `keyHead`, `groupSize`, the heads that share these keys, bases of k and
- * v, and `keyLimit`; where rows are cut, also what {@link enterTurnOfTable} does.
+ * v, and `keyLimit`; of parts of rows, also what {@link enterTurnOfTable} does.
  */
-export function enterKeyRows(
-  variant: AttentionVariant,
-  {rows}: TileRows,
-  isCut = false,
-  taken?: MatricesTaken,
-): string {
+export function enterKeyRows(variant: AttentionVariant, {rows}: TileRows, taken?: RowsTaken): string {
   const matrices = 'params.batch * params.keyHeads';
   return `
-  ${isCut ? enterTurnOfTable(matrices) : enterTurn(variant, matrices, taken)}
+  ${taken === 'inParts' ? enterTurnOfTable(matrices) : enterTurn(variant, matrices, taken)}
   // Under a causal mask the first keys are seen by the most queries.
   let rowStart = turn * ${rows}u;
   let batch = matrix / params.keyHeads;

@@ -125,9 +125,9 @@ const storedCases: Record<string, {attentionCase: AttentionCase; tile: string; s
   },
   'of a triangle': {
     tile: '32 × 32',
-    stored: [2, 2, 6, 32, 32],
-    // More heads than take turns side by side.
-    attentionCase: {...base, B: 6, H: 6, Hk: 3, Sq: 90, Sk: 90, causal: true, alibi: 'H'},
+    stored: [2, 3, 6, 32, 32],
+    // Two sets of 17 and 16 heads that take turns side by side.
+    attentionCase: {...base, B: 11, H: 3, Hk: 1, Sq: 90, Sk: 90, causal: true, alibi: 'H'},
   },
   'of a band': {
     tile: '32 × 32',
@@ -642,13 +642,19 @@ describeOnBackends(
     });
 
     it('has more matrices side by side where their turns are uneven', () => {
-      const abreast = (left: number, right: number, rowTiles: number, depth = 64) =>
-        matricesAbreast({left, right}, {depth, valueDepth: 32}, rowTiles);
+      const abreast = (
+        left: number,
+        right: number,
+        rowTiles: number,
+        depth = 64,
+        precision: 'highest' | 'fast' = 'highest',
+      ) => matricesAbreast({left, right, precision}, {depth, valueDepth: 32}, rowTiles);
       expect(abreast(-1, 0, 8)).toBe(256);
       expect(abreast(-1, 0, 8, 128)).toBe(128);
       expect(abreast(-1, 0, 256)).toBe(16);
       expect(abreast(-1, -1, 8)).toBe(16);
       expect(abreast(99, 0, 8)).toBe(16);
+      expect(abreast(-1, 0, 8, 64, 'fast')).toBe(16);
     });
 
     it('stores no more tiles of dS than a window leaves', () => {
