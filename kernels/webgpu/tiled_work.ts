@@ -55,8 +55,8 @@ const UNEVEN_TURNS = 2 ** 17;
 
 /**
  * How many score matrices take turns side by side, each turn a row of tiles, the longest first. Where a mask leaves some rows
- * many times the tiles of others these are more, because at the end the GPU waits for the long turns of the last set; but not
- * in float16, whose kernels wait for what they load three times as often.
+ * many times the tiles of others these are more, because at the end the GPU waits for the long turns of the last set. Kernels
+ * in float16, which need what they load three times as soon, keep to the few that were measured.
  */
 export function matricesAbreast(
   {left, right, precision}: Pick<FlashAttentionAttrs, 'left' | 'right' | 'precision'>,
