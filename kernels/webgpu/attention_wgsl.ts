@@ -66,7 +66,7 @@ struct Params {
   turns: u32,
   slots: u32,
   cutRows: u32,
-  // Where a dispatch takes a group of matrices (stored_gradient.ts): its first, and how many.
+  // Where a dispatch takes a group of matrices (stored_gradient.ts): its first, else 0, and how many.
   firstMatrix: u32,
   groupMatrices: u32,
   // What is stored of each of their heads: tiles of a row of tiles, those before the diagonal of a band, and all.

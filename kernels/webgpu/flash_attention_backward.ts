@@ -100,8 +100,7 @@ function makeAllFromStored(backward: Backward): TensorInfo[] | undefined {
   const scoreGradients = backend.makeTensorInfo([groups[0].count, ...storedShape(tile, sizes, stored)], 'float32');
   const tensors = {...inputs, stats, scoreGradients, dq, dk, dv};
   const groupSize = sizes.heads / sizes.keyHeads;
-  const keyTiles = Math.ceil(sizes.keys / tile.rows);
-  const queryTiles = Math.ceil(sizes.queries / tile.columns);
+  const {down: keyTiles, across: queryTiles} = stored;
   const ofShape = `${stored.shape} ${variantKey(variant)} ${JSON.stringify(tile)}`;
   for (const group of groups) {
     dispatch(backend, {

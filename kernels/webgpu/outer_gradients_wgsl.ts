@@ -152,7 +152,7 @@ export function outerKeyValueGradientShader(
     `
 ${parts.declarations}
 ${isCut ? turnsFunction : ''}
-${stored ? storedFunctions(stored) : ''}
+${stored ? storedFunctions(tile, stored) : ''}
 ${entryPoint(
   parts.threads,
   `
@@ -163,7 +163,7 @@ ${entryPoint(
   for (var member = 0u; member < groupSize; member++) {
     ${enterMember(variant, tile)}
     let endQuery = u32(max(seen.y, 0));
-    ${stored ? enterStored(tile) : ''}
+    ${stored ? enterStored(tile, 'placeInGroup * groupSize + member') : ''}
     ${overColumnTiles(
       variant,
       tile,

@@ -27,8 +27,8 @@ import {assertBufferFits} from './buffer_limits.js';
 import {dispatch} from './dispatch.js';
 import {makeGradientScales} from './gradient_scale.js';
 import {makeHeadTable} from './head_table.js';
+import {declareShares, plus, reductionFunction} from './reduction_wgsl.js';
 import {entryPoint, type Shader} from './shader.js';
-import {range} from './tile_wgsl.js';
 
 /** Rows of a workgroup. */
 const ROWS = 64;
@@ -100,40 +100,38 @@ ${loadFunction(variant, 'output')}
 ${loadFunction(variant, 'dOutput')}
 ${headFunctions(variant, 'heads')}
 
-var<workgroup> sums: array<vec4f, ${SUMS * ROWS}>;
-
+${declareShares(SUMS * ROWS, 'vec4f')}
+${reductionFunction({name: 'sumOfRow', type: 'vec4f', count: SUMS, combine: plus})}
 ${entryPoint(
   SUMS * ROWS,
   `
   let headCount = params.batch * params.heads;
   let rowCount = headCount * params.queries;
-  let rowOfGroup = localIndex / ${SUMS}u;
+  let ownRow = workgroup * ${ROWS}u + localIndex / ${SUMS}u;
   let place = localIndex % ${SUMS}u;
-  let row = min(workgroup * ${ROWS}u + rowOfGroup, rowCount - 1u);
+  // All take part in the sum: what would be past the last row is that row again, and stores nothing.
+  let row = min(ownRow, rowCount - 1u);
   let query = row % params.queries;
   let headIndex = row / params.queries;
   let head = makeHead(headIndex / params.heads, headIndex % params.heads);
   let gradientScale = ${roundsGradient ? 'gradientScales[headIndex]' : '0.0'};
   let oBase = ${headBase(variant, 'output', 'head.batch', 'head.head')};
   // Many short sums round less than a long one: what is left of dOutput·vᵀ − delta is often far smaller than either.
-  var sum = vec4f();
+  var ownSum = vec4f();
   for (var quad = place; quad < ${quads}u; quad += ${SUMS}u) {
-    sum = fma(load_output(oBase, params.queries, query, quad), ${gradient}, sum);
+    ownSum = fma(load_output(oBase, params.queries, query, quad), ${gradient}, ownSum);
   }
-  sums[localIndex] = sum;
-  workgroupBarrier();
-  if (place > 0u || workgroup * ${ROWS}u + rowOfGroup >= rowCount) { return; }
+  let products = sumOfRow(localIndex, ownSum);
+  if (place > 0u || ownRow >= rowCount) { return; }
   if (query == 0u) {
     stats[headIndex] = vec4f(head.slope, f32(head.queryLength), f32(head.keyLength), gradientScale);
   }
   let dLse = ${hasDLse ? 'dSoftmaxStats[row].x' : '0.0'};
-  let delta = dot(${range(SUMS)
-    .map((n) => `sums[localIndex + ${n}u]`)
-    .join(' + ')}, vec4f(1.0)) - dLse;
+  let delta = dot(products, vec4f(1.0)) - dLse;
   let reference = softmaxStats[row].x;
-  let total = softmaxStats[row].y;
+  let sum = softmaxStats[row].y;
   let seen = reference > ${HIDDEN_BELOW} || reference != reference;
-  let ofRow = vec4f(reference * ${LOG2_E}, 1.0 / total, delta, dLse);
+  let ofRow = vec4f(reference * ${LOG2_E}, 1.0 / sum, delta, dLse);
   stats[headCount + row] = select(${UNSEEN}, ofRow, seen);`,
 )}`,
   );

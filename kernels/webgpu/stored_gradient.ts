@@ -20,6 +20,9 @@ export interface MatrixGroup {
  */
 export interface StoredTiles {
   shape: 'full' | 'triangle' | 'band';
+  /** Tiles of the whole matrix. */
+  down: number;
+  across: number;
   /** Tiles of a row of tiles, the first in a triangle. */
   pitch: number;
   /** Tiles of a band that each row has before the diagonal. */
@@ -40,11 +43,9 @@ export interface StoredPlan {
  * Replaced by tests.
  */
 export const storedGradientLimits = {
-  bytes: 2 ** 28,
-  windowedBytes: 5 * 2 ** 26,
+  full: {bytes: 2 ** 28, invocations: 3 * 2 ** 13},
+  windowed: {bytes: 5 * 2 ** 26, invocations: 2 ** 16},
   inputShare: 1,
-  invocations: 3 * 2 ** 13,
-  windowedInvocations: 2 ** 16,
 };
 
 /** Deeper heads' sums do not fit into registers. */
@@ -61,13 +62,13 @@ export function storedTiles(
   {queries, keys}: AttentionSizes,
 ): StoredTiles {
   const [down, across] = [Math.ceil(keys / rows), Math.ceil(queries / columns)];
-  const full: StoredTiles = {shape: 'full', pitch: across, before: 0, count: down * across};
+  const full: StoredTiles = {shape: 'full', down, across, pitch: across, before: 0, count: down * across};
   if (queries !== keys || rows !== columns || queryLengths || keyLengths || right < 0) return full;
   // Key k is seen by queries k − right to k + left.
   const [before, after] = [right, left < 0 ? queries : left].map((reach) => Math.ceil(reach / rows));
   const pitch = before + 1 + after;
-  const band: StoredTiles = {shape: 'band', pitch, before, count: down * pitch};
-  const triangle: StoredTiles = {shape: 'triangle', pitch: across, before: 0, count: (down * (down + 1)) / 2};
+  const band: StoredTiles = {...full, shape: 'band', pitch, before, count: down * pitch};
+  const triangle: StoredTiles = {...full, shape: 'triangle', count: (down * (down + 1)) / 2};
   return [full, ...(right === 0 ? [triangle] : []), band].reduce((a, b) => (b.count < a.count ? b : a));
 }
 
@@ -93,10 +94,10 @@ export function planStored(
   const bytesOf = (shape: number[]) => 4 * shape.reduce((product, size) => product * size, 1);
   // q, output, dOutput, k and v.
   const inputs = batch * (heads * queries * (depth + 2 * valueDepth) + keyHeads * keys * (depth + valueDepth));
-  const ofWindow = left >= 0 || right >= 0;
-  const {inputShare, ...limit} = storedGradientLimits;
+  const {full, windowed, inputShare} = storedGradientLimits;
+  const {bytes, invocations} = left < 0 && right < 0 ? full : windowed;
   const most = Math.min(
-    ofWindow ? limit.windowedBytes : limit.bytes,
+    bytes,
     inputShare * bytesOf([inputs]),
     limits.maxStorageBufferBindingSize,
     limits.maxBufferSize,
@@ -107,8 +108,7 @@ export function planStored(
   if (atOnce === 0) return undefined;
   const groups = Math.ceil(matrices / atOnce);
   const count = Math.ceil(matrices / groups);
-  const least = ofWindow ? limit.windowedInvocations : limit.invocations;
-  if (groups > 1 && count * Math.ceil(keys / tile.rows) * threadGrid(tile).threads < least) return undefined;
+  if (groups > 1 && count * tiles.down * threadGrid(tile).threads < invocations) return undefined;
   return {
     tiles,
     groups: Array.from({length: Math.ceil(matrices / count)}, (_, group) => ({

@@ -39,20 +39,22 @@ export const storedBinding = (access: Binding['access']): Binding => ({
 
 const tileQuads = ({rows, columns}: OuterTile) => (rows * columns) / 4;
 
-/** WGSL function `storedTile`: the place of a tile among those of its head. */
-export function storedFunctions(shape: StoredTiles['shape']): string {
+/** WGSL function `storedTile`: where a tile of the head begins whose tiles begin at `stored`. */
+export function storedFunctions(tile: OuterTile, shape: StoredTiles['shape']): string {
   const place = {
     full: 'row * params.storedPitch + column',
     triangle: 'row * params.storedPitch - row * (row + 1u) / 2u + column',
     band: 'row * params.storedPitch + params.storedBefore + column - row',
   };
   return `
-fn storedTile(row: u32, column: u32) -> u32 { return ${place[shape]}; }`;
+fn storedTile(stored: u32, row: u32, column: u32) -> u32 {
+  return stored + (${place[shape]}) * ${tileQuads(tile)}u;
+}`;
 }
 
-/** Declares `stored`, where the member's head begins. Needs what `enterMember` does. */
-export function enterStored(tile: OuterTile): string {
-  return `let stored = (placeInGroup * groupSize + member) * params.storedTiles * ${tileQuads(tile)}u;`;
+/** Declares `stored`, where the tiles of a head of the group begin. */
+export function enterStored(tile: OuterTile, headInGroup: string): string {
+  return `let stored = (${headInGroup}) * params.storedTiles * ${tileQuads(tile)}u;`;
 }
 
 /** Stores `d${row}_${quad}` of a tile whose rows are keys. */
@@ -60,7 +62,7 @@ export function storeTile(tile: OuterTile): string {
   const {threadsAcross} = threadGrid(tile);
   const {rows, columns} = tile;
   return `{
-  let ofTile = stored + storedTile(rowStart / ${rows}u, columnStart / ${columns}u) * ${tileQuads(tile)}u;
+  let ofTile = storedTile(stored, rowStart / ${rows}u, columnStart / ${columns}u);
   ${lines(
     tile.threadRows,
     (i) => `{
@@ -107,10 +109,9 @@ ${headFunctions(variant, 'stats')}
 ${loadFunction(variant, 'k')}
 ${loadInsideFunction(variant, 'k')}
 ${storeFunction(variant, 'dq')}
-${storedFunctions(shape)}
-fn loadStored(base: u32, key: u32, column: u32, quad: u32) -> vec4f {
-  let ofTile = base + storedTile(key / ${tile.rows}u, column) * ${tileQuads(tile)}u;
-  return scoreGradients[ofTile + key % ${tile.rows}u * ${tile.columns / 4}u + quad];
+${storedFunctions(tile, shape)}
+fn loadStored(stored: u32, key: u32, column: u32, quad: u32) -> vec4f {
+  return scoreGradients[storedTile(stored, key / ${tile.rows}u, column) + key % ${tile.rows}u * ${tile.columns / 4}u + quad];
 }
 ${entryPoint(
   threadGrid(product).threads,
@@ -120,7 +121,7 @@ ${entryPoint(
   let firstKey = u32(seen.x) / ${INNER}u * ${INNER}u;
   let endKey = max(u32(max(seen.y, 0)), firstKey);
   let chunks = (endKey - firstKey + ${INNER - 1}u) / ${INNER}u;
-  let stored = placeInGroup * params.storedTiles * ${tileQuads(tile)}u;
+  ${enterStored(tile, 'placeInGroup')}
   ${enterOuterTile(product)}
   ${declareAccumulators(product, 'dq', quads)}
   ${overChunks({loadsPastEnd: false}, 'chunks', chunks, '', multiplyOuter(product, 'dq'))}

@@ -7,23 +7,15 @@ import type {TileArea} from './live_tiles_wgsl.js';
 
 type TileRows = Pick<TileArea, 'rows'>;
 
-/**
- * What a dispatch takes: the rows of all score matrices; those of a group of matrices (stored_gradient.ts); or parts of rows,
- * of all matrices (long_rows.ts).
- */
-export type RowsTaken = 'all' | 'ofGroup' | 'inParts';
+/** Whose rows a dispatch takes: those of all score matrices, or of a group of them (stored_gradient.ts). */
+export type RowsTaken = 'all' | 'ofGroup';
 
 /**
- * Declares `matrix`, of `matrices` score matrices, and `turn`, from 0 to params.rowTiles − 1; in a group also `placeInGroup`.
- * Some matrices take turns side by side (`matricesAbreast` in tiled_work.ts), the longest first.
+ * Declares `matrix`, one of the score matrices, and `turn`, from 0 to params.rowTiles − 1; in a group, which no layout has, also
+ * `placeInGroup`. Some matrices take turns side by side (`matricesAbreast` in tiled_work.ts), the longest first.
  */
 function enterTurn({layout}: AttentionVariant, all: string, taken: RowsTaken = 'all'): string {
   const matrices = taken === 'ofGroup' ? 'params.groupMatrices' : all;
-  const enterMatrix = (place: string) =>
-    taken === 'ofGroup'
-      ? `let placeInGroup = ${place};
-  let matrix = params.firstMatrix + placeInGroup;`
-      : `let matrix = ${place};`;
   // Under a layout single rows may have many times the tiles of others: those of all matrices come first.
   if (layout) {
     return `
@@ -36,11 +28,12 @@ function enterTurn({layout}: AttentionVariant, all: string, taken: RowsTaken = '
   // All sets are about as large: the long turns of a small one, alone at the end, would leave most of the GPU waiting.
   let sets = max(${matrices} / params.abreast, 1u);
   let ofSet = (${matrices} + sets - 1u) / sets;
-  let firstMatrix = workgroup / (ofSet * params.rowTiles) * ofSet;
-  let abreast = min(ofSet, ${matrices} - firstMatrix);
-  let place = workgroup - firstMatrix * params.rowTiles;
-  ${enterMatrix('firstMatrix + place % abreast')}
-  let turn = place / abreast;`;
+  let firstOfSet = workgroup / (ofSet * params.rowTiles) * ofSet;
+  let abreast = min(ofSet, ${matrices} - firstOfSet);
+  let place = workgroup - firstOfSet * params.rowTiles;
+  let turn = place / abreast;
+  let placeInGroup = firstOfSet + place % abreast;
+  let matrix = params.firstMatrix + placeInGroup;`;
 }
 
 /** Bases of the operands of one head: `${name}Base`. */
@@ -84,9 +77,9 @@ function enterTurnOfTable(matrices: string): string {
 
 /**
  * Where rows are keys: declares `rowStart`, `batch`, `keyHead`, `groupSize`, the heads that share these keys, bases of k and
- * v, and `keyLimit`; of parts of rows, also what {@link enterTurnOfTable} does.
+ * v, and `keyLimit`; of parts of rows (long_rows.ts), also what {@link enterTurnOfTable} does.
  */
-export function enterKeyRows(variant: AttentionVariant, {rows}: TileRows, taken?: RowsTaken): string {
+export function enterKeyRows(variant: AttentionVariant, {rows}: TileRows, taken?: RowsTaken | 'inParts'): string {
   const matrices = 'params.batch * params.keyHeads';
   return `
   ${taken === 'inParts' ? enterTurnOfTable(matrices) : enterTurn(variant, matrices, taken)}

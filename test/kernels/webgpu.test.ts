@@ -618,8 +618,7 @@ describeOnBackends(
         const made = spyOn(GPUDevice.prototype, 'createShaderModule').and.callThrough();
         // The buffer may be larger than these small inputs.
         Object.assign(storedGradientLimits, {
-          windowedBytes: 4 * tf.util.sizeFromShape(stored),
-          windowedInvocations: 0,
+          windowed: {bytes: 4 * tf.util.sizeFromShape(stored), invocations: 0},
           inputShare: 100,
         });
         try {
@@ -633,7 +632,7 @@ describeOnBackends(
 
     it('is right where dS is made twice', async () => {
       const limits = {...storedGradientLimits};
-      Object.assign(storedGradientLimits, {windowedBytes: 0});
+      Object.assign(storedGradientLimits, {windowed: {bytes: 0, invocations: 0}});
       try {
         await withOuterTiles(smallOuterTiles['32 × 32'], () => expectRight(outerCases['32 × 32'][0]));
       } finally {
